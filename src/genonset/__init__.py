@@ -1,0 +1,37 @@
+"""genonset: where a diffusion model stops memorizing its training set.
+
+Names are loaded when first used, so that `import genonset` and `genonset --help` stay fast.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from genonset.onset import Onset, estimate_onset
+    from genonset.spec import Sweep
+    from genonset.sweep import run_sweep
+    from genonset.verdict import memorized_fraction
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Onset": "onset",
+    "estimate_onset": "onset",
+    "Sweep": "spec",
+    "run_sweep": "sweep",
+    "memorized_fraction": "verdict",
+}
+_ROOMS = {
+    "criteria", "datasets", "denoisers", "distances", "errors", "estimates", "neighbors", "noise",
+    "onset", "samplers", "seeds", "sources", "verdict",
+}
+
+__all__ = ["Onset", "Sweep", "estimate_onset", "memorized_fraction", "run_sweep"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"genonset.{_HOMES[name]}"), name)
+    if name in _ROOMS:
+        return import_module(f"genonset.{name}")
+    raise AttributeError(f"module 'genonset' has no attribute {name!r}")

@@ -1,0 +1,382 @@
+"""Data distributions: exact ones, whose posterior mean is known, and merely drawable ones.
+
+An exact source knows two closed forms of its noisy version x_t = alpha x_0 + sigma eps:
+
+    (1)  log p_t(x_t),                     the noisy log density
+    (2)  E[x_0 | x_t],                     the posterior mean, i.e. the ideal denoiser
+
+tied by Tweedie's identity  alpha E[x_0 | x_t] = x_t + sigma² grad log p_t(x_t).
+
+Gaussian N(m, C), with C = U diag(w) U^T and possibly singular:
+
+    (3)  p_t = N(alpha m, alpha² C + sigma² I)
+    (4)  E[x_0 | x_t] = m + alpha C (alpha² C + sigma² I)^-1 (x_t - alpha m)
+
+Mixture: posterior class weights times (4). Empirical, the uniform law on n points: the posterior
+weights are a softmax of -|x_t - alpha x_k|² / (2 sigma²), so its ideal denoiser returns training
+points: it is the exact memorizer. All arithmetic is float64.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from genonset import seeds
+from genonset.errors import DataError
+from genonset.tensors import Samples, Vectors, flatten, require_finite
+
+_LOG_2PI = math.log(2 * math.pi)
+_BLOCK = 1 << 22  # elements of one block of pairwise values: 32 MiB of float64
+
+
+class Source(nn.Module, ABC):
+    """A law one can draw from.
+
+    Attributes:
+        shape: shape of one data point.
+    """
+
+    shape: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of one data point."""
+        return math.prod(self.shape)
+
+    @property
+    @abstractmethod
+    def std(self) -> float:
+        """Root mean variance of a coordinate, sqrt(tr Cov / dim): the kernel's scale."""
+
+    @abstractmethod
+    def sample(self, n: int, *, generator: torch.Generator) -> Samples:
+        """Draw n independent points, shape (n, *shape)."""
+
+
+class ExactSource(Source):
+    """A source whose noisy density and posterior mean have closed forms, (1) and (2)."""
+
+    @abstractmethod
+    def log_density(self, x_t: Samples, alpha: float, sigma: float) -> Tensor:
+        """Log density of alpha x_0 + sigma eps at x_t, equation (1), shape (n,).
+
+        It is infinite where the noisy law has none, e.g. at sigma = 0 for a singular covariance.
+        """
+
+    @abstractmethod
+    def posterior_mean(self, x_t: Samples, alpha: float, sigma: float) -> Samples:
+        """E[x_0 | x_t], equation (2), of the shape of x_t."""
+
+
+class Gaussian(ExactSource):
+    """N(mean, covariance), equations (3) and (4); the covariance may be singular.
+
+    Args:
+        mean: shape (d,).
+        covariance: a number c for c I, shape (d,) for a diagonal, or (d, d).
+
+    Attributes:
+        eigenvalues: of the covariance, shape (d,); exactly zero below rounding error.
+        eigenvectors: its columns, shape (d, d), or None where they are the coordinate axes.
+
+    Raises:
+        DataError: if shapes disagree, or the covariance is not finite, symmetric and
+            positive semidefinite.
+    """
+
+    mean: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor | None
+
+    def __init__(self, mean: Tensor | Sequence[float], covariance: Tensor | float) -> None:
+        super().__init__()
+        mean = torch.as_tensor(mean, dtype=torch.float64)
+        covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        d = len(mean)
+        if covariance.shape not in ((), (d,), (d, d)):
+            raise DataError(
+                f"Gaussian: a mean of {d} coordinates takes a covariance that is one number, "
+                f"{d} numbers or a {d} x {d} matrix, got shape {tuple(covariance.shape)}."
+            )
+        require_finite("Gaussian mean", mean)
+        require_finite("Gaussian covariance", covariance)
+        vectors = None
+        if covariance.ndim < 2:
+            values = covariance.expand(d).clone()
+        else:
+            if not torch.allclose(covariance, covariance.T, rtol=1e-8, atol=1e-300):
+                raise DataError("Gaussian: the covariance is not symmetric; pass (C + C.T) / 2.")
+            values, vectors = torch.linalg.eigh(covariance)
+        noise = d * torch.finfo(torch.float64).eps * float(values.abs().max())
+        if bool((values < -noise).any()):
+            raise DataError(
+                f"Gaussian: the covariance has a negative eigenvalue {float(values.min()):.3g}; "
+                "a covariance is positive semidefinite."
+            )
+        self._register(mean, torch.where(values > noise, values, 0.0), vectors)
+
+    @classmethod
+    def from_factor(cls, mean: Tensor, factor: Tensor) -> "Gaussian":
+        """N(mean, factor factor^T), its rank read off the factor's singular values.
+
+        Small eigenvalues keep the relative accuracy of the factor: they are not lost in the
+        rounding of a product of matrices.
+
+        Args:
+            mean: shape (d,).
+            factor: shape (d, k).
+        """
+        d = len(mean)
+        vectors, singular, _ = torch.linalg.svd(factor.to(torch.float64), full_matrices=True)
+        noise = max(factor.shape) * torch.finfo(torch.float64).eps * float(singular.max())
+        values = torch.zeros(d, dtype=torch.float64, device=factor.device)
+        values[: len(singular)] = torch.where(singular > noise, singular, 0.0).square()[:d]
+        law = cls.__new__(cls)
+        nn.Module.__init__(law)
+        law._register(mean.to(torch.float64), values, vectors)
+        return law
+
+    def _register(self, mean: Tensor, values: Tensor, vectors: Tensor | None) -> None:
+        self.register_buffer("mean", mean)
+        self.register_buffer("eigenvalues", values)
+        self.register_buffer("eigenvectors", vectors)
+        self.shape = (len(mean),)
+
+    @property
+    def covariance(self) -> Tensor:
+        """The covariance as a matrix, shape (d, d)."""
+        if self.eigenvectors is None:
+            return torch.diag(self.eigenvalues)
+        return (self.eigenvectors * self.eigenvalues) @ self.eigenvectors.T
+
+    @property
+    def rank(self) -> int:
+        """Dimension of the support."""
+        return int((self.eigenvalues > 0).sum())
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(float(self.eigenvalues.mean()))
+
+    def to_axes(self, x: Vectors) -> Vectors:
+        """Coordinates of x - mean along the principal axes."""
+        centred = x - self.mean
+        return centred if self.eigenvectors is None else centred @ self.eigenvectors
+
+    def from_axes(self, y: Vectors) -> Vectors:
+        """Inverse of `to_axes`."""
+        return self.mean + (y if self.eigenvectors is None else y @ self.eigenvectors.T)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Vectors:
+        z = torch.randn(n, self.dim, dtype=torch.float64, generator=generator).to(self.mean.device)
+        return self.from_axes(z * self.eigenvalues.sqrt())
+
+    def log_density(self, x_t: Vectors, alpha: float, sigma: float) -> Tensor:
+        variance = alpha**2 * self.eigenvalues + sigma**2
+        y = self.to_axes(x_t + (1 - alpha) * self.mean)
+        return -0.5 * (
+            (y.square() / variance).sum(-1) + variance.log().sum() + self.dim * _LOG_2PI
+        )
+
+    def posterior_mean(self, x_t: Vectors, alpha: float, sigma: float) -> Vectors:
+        variance = alpha**2 * self.eigenvalues + sigma**2
+        gain = torch.where(variance > 0, alpha * self.eigenvalues / variance, 0.0)
+        return self.from_axes(gain * self.to_axes(x_t + (1 - alpha) * self.mean))
+
+
+class GaussianMixture(ExactSource):
+    """sum_k weights[k] N(means[k], covariances[k]).
+
+    Args:
+        weights: shape (K,), positive; normalized to sum one.
+        means: shape (K, d).
+        covariances: K covariances as `Gaussian` takes them: shape (K,), (K, d) or (K, d, d).
+
+    Raises:
+        DataError: if counts disagree or a weight is not positive.
+    """
+
+    log_weights: Tensor
+
+    def __init__(
+        self,
+        weights: Tensor | Sequence[float],
+        means: Tensor | Sequence[Sequence[float]],
+        covariances: Tensor | Sequence[float],
+    ) -> None:
+        super().__init__()
+        weights = torch.as_tensor(weights, dtype=torch.float64)
+        means = torch.as_tensor(means, dtype=torch.float64)
+        covariances = torch.as_tensor(covariances, dtype=torch.float64)
+        if not (weights.ndim == 1 and len(weights) == len(means) == len(covariances)):
+            raise DataError(
+                "GaussianMixture: one weight, mean and covariance a component are needed, got "
+                f"shapes {tuple(weights.shape)}, {tuple(means.shape)}, "
+                f"{tuple(covariances.shape)}."
+            )
+        if not bool((require_finite("mixture weights", weights) > 0).all()):
+            raise DataError("GaussianMixture: weights must be positive.")
+        self.register_buffer("log_weights", (weights / weights.sum()).log())
+        self.components = nn.ModuleList(
+            Gaussian(m, c) for m, c in zip(means, covariances, strict=True)
+        )
+        self.shape = (means.shape[1],)
+
+    @property
+    def gaussians(self) -> list[Gaussian]:
+        """The components, in order."""
+        return [c for c in self.components if isinstance(c, Gaussian)]
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the mixture, shape (d,)."""
+        return self.log_weights.exp() @ torch.stack([g.mean for g in self.gaussians])
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the mixture, shape (d, d): within plus between components."""
+        weights, centre = self.log_weights.exp(), self.mean
+        parts = [g.covariance + torch.outer(g.mean - centre, g.mean - centre)
+                 for g in self.gaussians]
+        return torch.einsum("k,kij->ij", weights, torch.stack(parts))
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(float(self.covariance.trace()) / self.dim)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Vectors:
+        labels = torch.multinomial(
+            self.log_weights.exp().cpu(), n, replacement=True, generator=generator
+        )
+        drawn = torch.stack([g.sample(n, generator=generator) for g in self.gaussians])
+        return drawn[labels, torch.arange(n)]
+
+    def _joint(self, x_t: Vectors, alpha: float, sigma: float) -> Tensor:
+        """Log of class weight times class density, shape (K, n)."""
+        densities = torch.stack([g.log_density(x_t, alpha, sigma) for g in self.gaussians])
+        return self.log_weights[:, None] + densities
+
+    def log_density(self, x_t: Vectors, alpha: float, sigma: float) -> Tensor:
+        return self._joint(x_t, alpha, sigma).logsumexp(0)
+
+    def posterior_mean(self, x_t: Vectors, alpha: float, sigma: float) -> Vectors:
+        classes = self._joint(x_t, alpha, sigma).softmax(0)
+        means = torch.stack([g.posterior_mean(x_t, alpha, sigma) for g in self.gaussians])
+        return torch.einsum("kn,knd->nd", classes, means)
+
+
+class Empirical(ExactSource):
+    """The uniform law on given points: as a model, the exact memorizer.
+
+    Args:
+        points: shape (n, *shape).
+    """
+
+    points: Tensor
+
+    def __init__(self, points: Samples) -> None:
+        super().__init__()
+        self.register_buffer("points", require_finite("Empirical points", points))
+        self.shape = tuple(points.shape[1:])
+
+    @property
+    def std(self) -> float:
+        return math.sqrt(float(flatten(self.points).var(0, correction=0).mean()))
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Samples:
+        return self.points[torch.randint(len(self.points), (n,), generator=generator)]
+
+    def _blocks(self, x_t: Samples, alpha: float, sigma: float):
+        """Log posterior weights of the points, up to a constant, for blocks of x_t."""
+        if not sigma > 0:
+            raise DataError("Empirical: the law of the bare points has no density; use sigma > 0.")
+        points = alpha * flatten(self.points)
+        centre = points.mean(0)
+        points = points - centre
+        for rows in (flatten(x_t) - centre).split(max(1, _BLOCK // len(points))):
+            squared = (
+                rows.square().sum(1)[:, None]
+                - 2 * rows @ points.T
+                + points.square().sum(1)
+            )
+            yield -squared.clamp_(min=0) / (2 * sigma**2)
+
+    def log_density(self, x_t: Samples, alpha: float, sigma: float) -> Tensor:
+        constant = -math.log(len(self.points)) - self.dim * (0.5 * _LOG_2PI + math.log(sigma))
+        logits = self._blocks(x_t, alpha, sigma)
+        return torch.cat([block.logsumexp(1) for block in logits]) + constant
+
+    def posterior_mean(self, x_t: Samples, alpha: float, sigma: float) -> Samples:
+        points = flatten(self.points)
+        logits = self._blocks(x_t, alpha, sigma)
+        return torch.cat([b.softmax(1) @ points for b in logits]).reshape(x_t.shape)
+
+
+class _PlaneCurve(Source):
+    """A law in the plane, with noise, embedded by a fixed orthonormal frame in `dim` >= 2."""
+
+    frame: Tensor
+
+    def __init__(self, dim: int, noise: float) -> None:
+        super().__init__()
+        if dim < 2 or noise < 0:
+            raise DataError(f"A plane curve needs dim >= 2 and noise >= 0, got {dim}, {noise}.")
+        gaussian = torch.randn(
+            dim, 2, dtype=torch.float64, generator=seeds.generator(0, "embedding", dim)
+        )
+        self.register_buffer("frame", torch.linalg.qr(gaussian).Q if dim > 2 else torch.eye(2).double())
+        self.shape, self.noise = (dim,), noise
+
+    @property
+    @abstractmethod
+    def plane_variance(self) -> float:
+        """Trace of the covariance in the plane, without noise."""
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """n noiseless points in the plane, shape (n, 2)."""
+
+    @property
+    def std(self) -> float:
+        return math.sqrt((self.plane_variance + 2 * self.noise**2) / self.dim)
+
+    def sample(self, n: int, *, generator: torch.Generator) -> Vectors:
+        plane = self.draw(n, generator)
+        plane += self.noise * torch.randn(n, 2, dtype=torch.float64, generator=generator)
+        return plane.to(self.frame.device) @ self.frame.T
+
+
+class TwoMoons(_PlaneCurve):
+    """Two interleaved half circles of radius one, in the plane, embedded in `dim`."""
+
+    def __init__(self, dim: int = 2, noise: float = 0.05) -> None:
+        super().__init__(dim, noise)
+
+    @property
+    def plane_variance(self) -> float:
+        between_y = (4 / math.pi - 0.5) / 2
+        return 1 / 2 + 1 / 4 + 1 / 2 - 4 / math.pi**2 + between_y**2
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        angle = math.pi * torch.rand(n, dtype=torch.float64, generator=generator)
+        lower = torch.randint(2, (n,), generator=generator).bool()
+        x, y = angle.cos(), angle.sin()
+        return torch.stack([torch.where(lower, 1 - x, x), torch.where(lower, 0.5 - y, y)], 1)
+
+
+class Circle(_PlaneCurve):
+    """A circle of radius one in the plane, embedded in `dim`."""
+
+    def __init__(self, dim: int = 2, noise: float = 0.05) -> None:
+        super().__init__(dim, noise)
+
+    @property
+    def plane_variance(self) -> float:
+        return 1.0
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        angle = 2 * math.pi * torch.rand(n, dtype=torch.float64, generator=generator)
+        return torch.stack([angle.cos(), angle.sin()], 1)
