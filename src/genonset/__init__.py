@@ -22,8 +22,19 @@ _HOMES = {
     "memorized_fraction": "verdict",
 }
 _ROOMS = {
-    "criteria", "datasets", "denoisers", "distances", "errors", "estimates", "neighbors", "noise",
-    "onset", "samplers", "seeds", "sources", "verdict",
+    "criteria",
+    "datasets",
+    "denoisers",
+    "distances",
+    "errors",
+    "estimates",
+    "neighbors",
+    "noise",
+    "onset",
+    "samplers",
+    "seeds",
+    "sources",
+    "verdict",
 }
 
 __all__ = ["Onset", "Sweep", "estimate_onset", "memorized_fraction", "run_sweep"]

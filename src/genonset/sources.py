@@ -63,7 +63,8 @@ class ExactSource(Source):
     def log_density(self, x_t: Samples, alpha: float, sigma: float) -> Tensor:
         """Log density of alpha x_0 + sigma eps at x_t, equation (1), shape (n,).
 
-        It is infinite where the noisy law has none, e.g. at sigma = 0 for a singular covariance.
+        Raises:
+            DataError: where the noisy law has none: at sigma = 0 for a singular law.
         """
 
     @abstractmethod
@@ -95,6 +96,11 @@ class Gaussian(ExactSource):
         super().__init__()
         mean = torch.as_tensor(mean, dtype=torch.float64)
         covariance = torch.as_tensor(covariance, dtype=torch.float64)
+        if mean.ndim != 1 or len(mean) == 0:
+            raise DataError(
+                f"Gaussian: the mean has shape {tuple(mean.shape)}; pass the d coordinates of one "
+                "point, shape (d,), e.g. torch.zeros(d)."
+            )
         d = len(mean)
         if covariance.shape not in ((), (d,), (d, d)):
             raise DataError(
@@ -107,7 +113,8 @@ class Gaussian(ExactSource):
         if covariance.ndim < 2:
             values = covariance.expand(d).clone()
         else:
-            if not torch.allclose(covariance, covariance.T, rtol=1e-8, atol=1e-300):
+            rounding = 1e-12 * float(covariance.abs().max())
+            if not torch.allclose(covariance, covariance.T, rtol=1e-8, atol=rounding):
                 raise DataError("Gaussian: the covariance is not symmetric; pass (C + C.T) / 2.")
             values, vectors = torch.linalg.eigh(covariance)
         noise = d * torch.finfo(torch.float64).eps * float(values.abs().max())
@@ -116,7 +123,8 @@ class Gaussian(ExactSource):
                 f"Gaussian: the covariance has a negative eigenvalue {float(values.min()):.3g}; "
                 "a covariance is positive semidefinite."
             )
-        self._register(mean, torch.where(values > noise, values, 0.0), vectors)
+        smallest = 0.0 if vectors is None else noise  # variances given as such are exact
+        self._register(mean, torch.where(values > smallest, values, 0.0), vectors)
 
     @classmethod
     def from_factor(cls, mean: Tensor, factor: Tensor) -> "Gaussian":
@@ -128,9 +136,19 @@ class Gaussian(ExactSource):
         Args:
             mean: shape (d,).
             factor: shape (d, k).
+
+        Raises:
+            DataError: if shapes disagree.
         """
         d = len(mean)
-        vectors, singular, _ = torch.linalg.svd(factor.to(torch.float64), full_matrices=True)
+        if factor.ndim != 2 or len(factor) != d or factor.shape[1] == 0:
+            raise DataError(
+                f"Gaussian.from_factor: a mean of {d} coordinates takes a factor of shape "
+                f"({d}, k), got {tuple(factor.shape)}."
+            )
+        vectors, singular, _ = torch.linalg.svd(
+            factor.to(torch.float64), full_matrices=factor.shape[1] < d
+        )
         noise = max(factor.shape) * torch.finfo(torch.float64).eps * float(singular.max())
         values = torch.zeros(d, dtype=torch.float64, device=factor.device)
         values[: len(singular)] = torch.where(singular > noise, singular, 0.0).square()[:d]
@@ -171,11 +189,15 @@ class Gaussian(ExactSource):
         return self.mean + (y if self.eigenvectors is None else y @ self.eigenvectors.T)
 
     def sample(self, n: int, *, generator: torch.Generator) -> Vectors:
+        """mean + C^(1/2) z, the symmetric root: equal noise gives comparable points."""
         z = torch.randn(n, self.dim, dtype=torch.float64, generator=generator).to(self.mean.device)
-        return self.from_axes(z * self.eigenvalues.sqrt())
+        along = z if self.eigenvectors is None else z @ self.eigenvectors
+        return self.from_axes(along * self.eigenvalues.sqrt())
 
     def log_density(self, x_t: Vectors, alpha: float, sigma: float) -> Tensor:
         variance = alpha**2 * self.eigenvalues + sigma**2
+        if not bool((variance > 0).all()):
+            raise DataError("Gaussian: a singular law has no density at sigma = 0; use sigma > 0.")
         y = self.to_axes(x_t + (1 - alpha) * self.mean)
         return -0.5 * (
             (y.square() / variance).sum(-1) + variance.log().sum() + self.dim * _LOG_2PI
@@ -211,7 +233,8 @@ class GaussianMixture(ExactSource):
         weights = torch.as_tensor(weights, dtype=torch.float64)
         means = torch.as_tensor(means, dtype=torch.float64)
         covariances = torch.as_tensor(covariances, dtype=torch.float64)
-        if not (weights.ndim == 1 and len(weights) == len(means) == len(covariances)):
+        ranks = weights.ndim == 1 and means.ndim == 2 and covariances.ndim >= 1
+        if not (ranks and 0 < len(weights) == len(means) == len(covariances)):
             raise DataError(
                 "GaussianMixture: one weight, mean and covariance a component are needed, got "
                 f"shapes {tuple(weights.shape)}, {tuple(means.shape)}, "
@@ -239,8 +262,9 @@ class GaussianMixture(ExactSource):
     def covariance(self) -> Tensor:
         """Covariance of the mixture, shape (d, d): within plus between components."""
         weights, centre = self.log_weights.exp(), self.mean
-        parts = [g.covariance + torch.outer(g.mean - centre, g.mean - centre)
-                 for g in self.gaussians]
+        parts = [
+            g.covariance + torch.outer(g.mean - centre, g.mean - centre) for g in self.gaussians
+        ]
         return torch.einsum("k,kij->ij", weights, torch.stack(parts))
 
     @property
@@ -272,14 +296,20 @@ class Empirical(ExactSource):
     """The uniform law on given points: as a model, the exact memorizer.
 
     Args:
-        points: shape (n, *shape).
+        points: shape (n, *shape), at least one; kept in float64.
+
+    Raises:
+        DataError: if there are none, or a value is not finite.
     """
 
     points: Tensor
 
     def __init__(self, points: Samples) -> None:
         super().__init__()
-        self.register_buffer("points", require_finite("Empirical points", points))
+        if points.ndim == 0 or len(points) == 0:
+            raise DataError("Empirical: the uniform law on no points does not exist; pass some.")
+        points = require_finite("Empirical points", points).to(torch.float64)
+        self.register_buffer("points", points)
         self.shape = tuple(points.shape[1:])
 
     @property
@@ -297,11 +327,7 @@ class Empirical(ExactSource):
         centre = points.mean(0)
         points = points - centre
         for rows in (flatten(x_t) - centre).split(max(1, _BLOCK // len(points))):
-            squared = (
-                rows.square().sum(1)[:, None]
-                - 2 * rows @ points.T
-                + points.square().sum(1)
-            )
+            squared = rows.square().sum(1)[:, None] - 2 * rows @ points.T + points.square().sum(1)
             yield -squared.clamp_(min=0) / (2 * sigma**2)
 
     def log_density(self, x_t: Samples, alpha: float, sigma: float) -> Tensor:
@@ -322,12 +348,14 @@ class _PlaneCurve(Source):
 
     def __init__(self, dim: int, noise: float) -> None:
         super().__init__()
-        if dim < 2 or noise < 0:
+        if not (dim >= 2 and noise >= 0):
             raise DataError(f"A plane curve needs dim >= 2 and noise >= 0, got {dim}, {noise}.")
         gaussian = torch.randn(
             dim, 2, dtype=torch.float64, generator=seeds.generator(0, "embedding", dim)
         )
-        self.register_buffer("frame", torch.linalg.qr(gaussian).Q if dim > 2 else torch.eye(2).double())
+        self.register_buffer(
+            "frame", torch.linalg.qr(gaussian).Q if dim > 2 else torch.eye(2).double()
+        )
         self.shape, self.noise = (dim,), noise
 
     @property

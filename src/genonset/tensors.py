@@ -6,10 +6,10 @@ from torch import Tensor
 
 from genonset.errors import DataError
 
-Samples = Float[Tensor, "n *shape"]
+Samples = Float[Tensor, "_ *shape"]
 """n data points, each of the source's shape."""
 
-Vectors = Float[Tensor, "n d"]
+Vectors = Float[Tensor, "_ d"]
 """n data points flattened to d coordinates."""
 
 Times = Float[Tensor, "*times"]

@@ -1,0 +1,32 @@
+# `make demo` and `make test` each do all set-up by themselves, once.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test nightly lint docs benchmarks
+
+demo: .venv/installed
+	$(BIN)/genonset sweep src/genonset/experiments/digits.toml --workers 2 --out runs/demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -q -n 2
+
+nightly: .venv/installed
+	$(BIN)/python -m pytest -q -n 2 -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+docs: .venv/installed
+	$(BIN)/python -m sphinx -q -W -b html docs docs/_build/html
+
+benchmarks: .venv/installed
+	$(BIN)/python benchmarks/pair_sums.py
+	$(BIN)/python benchmarks/linear_cells.py
+	$(BIN)/python benchmarks/start_up.py
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,docs]'
+	touch $@

@@ -1,0 +1,369 @@
+"""The command line: reads arguments, calls one function, says what was done and what is next.
+
+Nothing is computed here. Libraries are imported where a command needs them, so that `--help` is
+instant. Results go to standard output, progress and messages to standard error. Exit codes: 0
+done, 1 some cells failed, 2 refused, 130 interrupted.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from genonset import __version__
+from genonset.errors import ConfigError, GenonsetError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from genonset.spec import Sweep
+    from genonset.store import Results
+    from genonset.sweep import Progress, WorkerPool
+
+app = typer.Typer(
+    help="Where a diffusion model stops memorizing its training set.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
+Workers = Annotated[int, typer.Option(help="Worker processes, each single-threaded.")]
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+
+
+def main() -> None:
+    """Entry point: our own errors become one message and exit code 2, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except GenonsetError as error:
+        _err.print(f"[bold red]genonset:[/] {_plain(error)}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _err.print("Interrupted. Run the same command again to resume.")
+        sys.exit(130)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _plain(error: object) -> str:
+    return str(error).replace("[", r"\[")
+
+
+def _say(text: str) -> None:
+    _err.print(text.replace("[", r"\["), soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"genonset {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="A TOML spec.")],
+    out: Out = None,
+    workers: Workers = 1,
+    executor: Annotated[str | None, typer.Option(help="dask:local:N or dask://HOST:PORT.")] = None,
+    shard: Annotated[str | None, typer.Option(help="I/K: run the I-th of K fixed parts.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    allow_mixed_units: Annotated[
+        bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every cell of a spec and write the report; the same command resumes."""
+    from genonset.spec import Sweep
+
+    chosen = Sweep.from_toml(spec)
+    if allow_mixed_units:
+        chosen = chosen.model_copy(update={"allow_mixed_units": True})
+    folder = out or Path("runs") / chosen.name
+    _run(chosen, folder, workers, executor, _shard(shard), _device(device), as_json)
+
+
+def _device(device: str) -> str:
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"Unknown device {device!r}; use cpu or cuda.")
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError("No CUDA device is available here; use --device cpu.")
+    return device
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ConfigError(f"--shard takes I/K with 1 <= I <= K, such as 1/2, got {text!r}.")
+    return int(index), int(count)
+
+
+def _run(
+    chosen: "Sweep",
+    folder: Path,
+    workers: int,
+    address: str | None,
+    shard: tuple[int, int] | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Sweep, report, and say what came out; exits 1 if cells failed."""
+    import torch
+
+    from genonset.experiment import resolve
+    from genonset.report import write_run_report
+    from genonset.store import Results, Store
+    from genonset.sweep import run_sweep
+
+    torch.set_num_threads(1)
+    torch.set_default_device(device)
+    resolved = resolve(chosen)
+    _note_data(resolved)
+    with (
+        Store(folder, resolved, shard=shard) as store,
+        _engine(workers, address) as engine,
+        _progress_bar(resolved.name) as show,
+    ):
+        progress = run_sweep(resolved, store, executor=engine, shard=shard, on_progress=show)
+    results = Results(folder)
+    report = write_run_report(results, seconds=progress.seconds)
+    if as_json:
+        _print_json(
+            {
+                "run": str(folder),
+                "cells": progress.total,
+                "done": progress.done,
+                "failed": progress.failed,
+                "seconds": progress.seconds,
+                "report": str(report),
+                "onsets": [o for s in results.settings for o in _onsets(results, s)],
+            }
+        )
+    else:
+        for setting in results.settings:
+            onset = results.onset(resolved.headline_criterion, setting)
+            place = "".join(f", {k} = {v}" for k, v in setting.items())
+            print(f"{onset.sentence()}   ({resolved.headline_criterion}{place})")
+        _say(
+            f"{progress.done} of {progress.total} cells done, {progress.failed} failed, "
+            f"in {progress.seconds:.0f} s."
+        )
+        _say(f"Report: {report}\nFigures: {folder / 'figures'}")
+        _say(f"Next: genonset onset {folder} --suggest")
+    if progress.failed:
+        first = results.failures[0].row.traceback.strip().splitlines()[-1]
+        _say(f"{progress.failed} cells failed; the first said: {first}")
+        raise typer.Exit(1)
+
+
+def _note_data(resolved: "Sweep") -> None:
+    """Tell what was found in finite data: duplicates, constant coordinates."""
+    from genonset.datasets import Dataset
+    from genonset.experiment import build
+
+    world = build(resolved.source)
+    if isinstance(world, Dataset):
+        for note in world.notes:
+            _say(note)
+
+
+@contextmanager
+def _engine(workers: int, address: str | None) -> Iterator["Executor | WorkerPool | None"]:
+    """What runs the cells: this process, a pool of processes, or a Dask cluster."""
+    from genonset.sweep import WorkerPool, dask_executor
+
+    if address is not None:
+        with dask_executor(address) as executor:
+            yield executor
+    elif workers == 1:
+        yield None
+    else:
+        pool = WorkerPool(workers)
+        try:
+            yield pool
+        finally:
+            pool.stop()
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[["Progress"], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=_err,
+        transient=not _err.is_terminal,
+    ) as bar:
+        task = bar.add_task(name, total=None, left="")
+
+        def show(progress: "Progress") -> None:
+            left = progress.seconds_left
+            text = "" if left is None else f"about {left:.0f} s left"
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            bar.update(
+                task,
+                total=progress.total,
+                completed=progress.done + progress.failed,
+                left=text + failed,
+            )
+
+        yield show
+
+
+def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]:
+    from genonset.criteria import CRITERIA
+
+    return [
+        {"criterion": c, **setting, **results.onset(c, setting).to_dict()}
+        for c in results.sweep.measured
+        if CRITERIA[c].axis != "error"
+    ]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+@app.command()
+def onset(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    criterion: Annotated[str | None, typer.Option(help="Default: the spec's headline.")] = None,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="The next n that would shrink the interval most.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Estimate where memorization ends, with its interval."""
+    from genonset.criteria import CRITERIA
+    from genonset.store import Results
+
+    results = Results(run)
+    name = criterion or results.sweep.headline_criterion
+    if name not in results.sweep.measured or CRITERIA[name].axis == "error":
+        usable = [c for c in results.sweep.measured if CRITERIA[c].axis != "error"]
+        raise ConfigError(f"{run} has no onset for {name!r}; choose from {', '.join(usable)}.")
+    found = []
+    for setting in results.settings:
+        estimate = results.onset(name, setting)
+        entry = {"criterion": name, **setting, **estimate.to_dict()}
+        advice = results.suggestion(name, setting) if suggest else None
+        if advice:
+            entry["suggestion"] = advice.to_dict()
+        found.append(entry)
+        if not as_json:
+            place = "".join(f", {k} = {v}" for k, v in setting.items())
+            print(f"{estimate.sentence()}   ({name}{place})")
+            if advice:
+                print(f"  {advice.sentence()}")
+    if as_json:
+        _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
+
+
+@app.command()
+def report(run: Run, out: Out = None) -> None:
+    """Write the figures and the one-page report of a run."""
+    from genonset.report import write_run_report
+    from genonset.store import Results
+
+    path = write_run_report(Results(run), out)
+    _say(f"Report: {path}\nFigures: {run / 'figures'}")
+
+
+@app.command()
+def status(run: Run, as_json: Json = False) -> None:
+    """How far a run is; works while it runs."""
+    from genonset.store import Results
+
+    found = Results(run).status()
+    if as_json:
+        _print_json(found)
+        return
+    print(
+        f"{found['done']} of {found['cells']} cells done, {found['failed']} failed, "
+        f"{found['left']} left"
+    )
+    if found["cells_per_minute"] and found["left"]:
+        print(
+            f"{found['cells_per_minute']:.0f} cells per minute, "
+            f"about {found['seconds_left']:.0f} s left"
+        )
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="linear-d16, linear-d100, or linear for both.")],
+    variant: Annotated[str, typer.Option(help="published, corrected or both.")] = "both",
+    n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
+    replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,
+    workers: Workers = 1,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Run an experiment of the paper, as published and corrected."""
+    from genonset.spec import reproduction
+
+    chosen = reproduction(name, variant=variant, n=_sizes(n), replicates=replicates, seed=seed)
+    _run(chosen, out or Path("runs") / chosen.name, workers, None, None, "cpu", as_json)
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = [p.strip() for p in text.split(",")]
+    if not all(p.isdigit() for p in parts):
+        raise ConfigError(f"--n takes whole numbers with commas, such as 8,16,32, got {text!r}.")
+    return tuple(sorted({int(p) for p in parts}))
+
+
+@app.command(name="list")
+def list_names(
+    what: Annotated[
+        str | None, typer.Argument(help="sources, noise, models, samplers, criteria or distances.")
+    ] = None,
+) -> None:
+    """The names a spec may use."""
+    from genonset.spec import catalogue
+
+    names = catalogue()
+    if what is not None and what not in names:
+        raise ConfigError(f"Unknown list {what!r}; there are {', '.join(names)}.")
+    for title in [what] if what else names:
+        print(f"{title}:")
+        for entry, summary in names[title].items():
+            print(f"  {entry:32} {summary}")
+
+
+@app.command()
+def export(
+    run: Run, file: Annotated[Path, typer.Argument(help="A .csv, .parquet or .json file.")]
+) -> None:
+    """Write every number of a run, one a row."""
+    from genonset.store import Results
+    from genonset.store import export as write
+
+    _say(f"{write(Results(run), file)} rows written to {file}")

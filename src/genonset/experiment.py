@@ -1,0 +1,322 @@
+"""One cell of a sweep: from its description to its numbers.
+
+A cell fits its model on n training points, lets it generate, and evaluates every criterion for
+four roles on the same draws:
+
+    model       the fitted model
+    memorizer   the training points, resampled: the exact empirical law
+    oracle      fresh points of the source: the exact true law where it is known
+    null        the fitted model, judged as if n fresh points had been its training set
+
+All draws derive from (seed, name of the draw, replicate), and from n only where they belong to
+it: one original set, one oracle and one sampling noise serve every n and model of a replicate,
+so that differences between them are paired.
+"""
+
+import functools
+import hashlib
+import math
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from genonset import datasets, distances, seeds
+from genonset.criteria import CRITERIA, GROUPS, NEED_SAMPLES, Generated, Reference, Scene, evaluate
+from genonset.datasets import Dataset
+from genonset.distances import Smoothed
+from genonset.errors import ConfigError
+from genonset.sources import Gaussian, GaussianMixture, Source
+from genonset.spec import Cell, Measurement, Sweep
+from genonset.tensors import Vectors, flatten
+
+N_ORIGINAL = 10_000
+N_GENERATED = 1_000
+
+Values = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What became of a cell.
+
+    Attributes:
+        key: the cell's.
+        status: "failed" cells keep their traceback and have no values.
+        values: role -> criterion -> number.
+        seconds: process time it took.
+        common: numbers the other cells of its `common_key` need not compute again.
+    """
+
+    key: str
+    status: Literal["done", "failed"]
+    values: Values = field(default_factory=dict)
+    traceback: str = ""
+    seconds: float = 0.0
+    common: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """The draws of one cell, each of shape (., d)."""
+
+    training: Vectors
+    held_out: Vectors
+    null: Vectors
+    original: Vectors
+    oracle: Vectors
+
+
+@functools.lru_cache(maxsize=8)
+def build(source: object) -> Source | Dataset:
+    """The law or the data set that the table of a spec names, kept for the next cell."""
+    return source.build()  # type: ignore[attr-defined]  # every source table has it
+
+
+@functools.lru_cache(maxsize=4)
+def _common_draws(source: Source, seed: int, replicate: int, n_original: int, n_generated: int):
+    """The original set and the oracle's draws of a replicate."""
+    return (
+        source.sample(n_original, generator=seeds.generator(seed, "original", replicate)),
+        source.sample(n_generated, generator=seeds.generator(seed, "oracle", replicate)),
+    )
+
+
+def draw_points(cell: Cell) -> Points:
+    """Every set of points a cell looks at."""
+    world, names = build(cell.source), ("training", "held_out", "null")
+    assert cell.n_original is not None
+    assert cell.n_generated is not None
+    if isinstance(world, Dataset):
+        rows = flatten(world.points)
+        split = datasets.split(
+            len(rows),
+            n=cell.n,
+            n_original=cell.n_original,
+            n_generated=cell.n_generated,
+            seed=cell.seed,
+            replicate=cell.replicate,
+        )
+        return Points(
+            training=rows[split.training],
+            held_out=rows[split.held_out],
+            null=rows[split.null],
+            original=rows[split.original],
+            oracle=rows[split.oracle],
+        )
+    original, oracle = _common_draws(
+        world, cell.seed, cell.replicate, cell.n_original, cell.n_generated
+    )
+    sets = {
+        name: world.sample(
+            cell.n, generator=seeds.generator(cell.seed, name, cell.replicate, cell.n)
+        )
+        for name in names
+    }
+    return Points(**sets, original=original, oracle=oracle)
+
+
+def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
+    """Fit, generate and measure; the same cell gives the same numbers.
+
+    Args:
+        cell: with its sizes resolved (see `resolve`).
+        common: the `common` of a result with the same `common_key`, to save work.
+    """
+    started = time.process_time()
+    common = dict(common or {})
+    world, points = build(cell.source), draw_points(cell)
+    rule, std = cell.bandwidth, world.std
+    width = _training_width(cell, points, std)
+    wide = (
+        distances.kernel_bandwidth(rule, len(points.original), points.original.shape[1], std)
+        if rule in ("paper", "scott")
+        else width
+    )
+    with_kernel = bool(set(cell.measured) & set(GROUPS["kernel_l2"]))
+
+    def reference(rows: Vectors, bandwidth: float) -> Reference:
+        smoothed = Smoothed(points=rows, bandwidth=bandwidth)
+        log_off = distances.log_off_diagonal(smoothed) if with_kernel else math.nan
+        return Reference(smoothed=smoothed, log_off=log_off)
+
+    name = f"log_off_original at {wide!r}"
+    if name in common:
+        smoothed = Smoothed(points=points.original, bandwidth=wide)
+        original = Reference(smoothed=smoothed, log_off=common[name])
+    else:
+        original = reference(points.original, wide)
+        common = {name: original.log_off} if with_kernel else {}
+    training, held_out, null = (
+        reference(rows, width) for rows in (points.training, points.held_out, points.null)
+    )
+
+    model, memorizer, oracle = _generators(cell, points)
+    wants_samples = bool(set(cell.measured) & NEED_SAMPLES) or model.law is None
+    nothing = points.training[:0]
+
+    def noise() -> torch.Generator:
+        return seeds.generator(cell.seed, "sampling", cell.replicate)
+
+    def samples(generated: Generated) -> Vectors:
+        return generated.draw(cell.n_generated or 0, noise()) if wants_samples else nothing
+
+    drawn = samples(model)
+    if cell.model.kind == "python":
+        datasets.check_same_units(
+            {"training": points.training, "generated": drawn},
+            allow_mixed_units=cell.allow_mixed_units,
+        )
+    twins = _twins(cell, points, noise) if "overlap" in cell.measured else {}
+
+    def scene(role: str, generated: Generated, drawn: Vectors, training: Reference) -> Scene:
+        return Scene(
+            generated=generated,
+            samples=drawn,
+            twin_samples=twins.get(role, nothing),
+            training=training,
+            held_out=held_out,
+            original=original,
+            std=std,
+            source=world if isinstance(world, Source) else None,
+            keep_self=rule != "paper",
+            seed=seeds.derive(cell.seed, "evaluation", cell.replicate),
+        )
+
+    measured = cell.measured
+    about_training = [c for c in measured if CRITERIA[c].axis != "quality" and c != "overlap"]
+    values: Values = {
+        "model": evaluate(measured, scene("model", model, drawn, training)),
+        "memorizer": evaluate(
+            measured, scene("memorizer", memorizer, samples(memorizer), training)
+        ),
+        "oracle": evaluate(measured, scene("oracle", oracle, points.oracle, training)),
+        "null": evaluate(about_training, scene("null", model, drawn, null)),
+    }
+    return Result(
+        key=cell.key,
+        status="done",
+        values=values,
+        common=common,
+        seconds=time.process_time() - started,
+    )
+
+
+def _training_width(cell: Cell, points: Points, std: float) -> float:
+    """Kernel width of the training and held-out sets."""
+    n, dim = points.training.shape
+    if isinstance(cell.bandwidth, float):
+        return cell.bandwidth
+    rule = "paper" if cell.bandwidth == "shared" else cell.bandwidth
+    pooled = torch.cat([points.training, points.held_out])
+    return distances.kernel_bandwidth(
+        rule, n, dim, std, points=pooled if rule == "cross_validated" else None
+    )
+
+
+def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Generated]:
+    """The model and the two poles between which it lies."""
+    fit_noise = seeds.generator(cell.seed, "training noise", cell.replicate, cell.n)
+    model = cell.model.fit(points.training, generator=fit_noise)
+    memorizer = Generated(
+        draw=lambda n, g: points.training[torch.randint(len(points.training), (n,), generator=g)],
+        law=Smoothed(points=points.training, bandwidth=0.0),
+    )
+    source = build(cell.source)
+    oracle = Generated(
+        draw=lambda n, g: points.oracle[:n],
+        law=source if isinstance(source, Gaussian | GaussianMixture) else None,
+    )
+    return model, memorizer, cell.model.judge(oracle)
+
+
+def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
+    """For the overlap: the same generators had they seen the disjoint null set."""
+    n = cell.n_generated or 0
+    fit_noise = seeds.generator(cell.seed, "twin training noise", cell.replicate, cell.n)
+    twin = cell.model.fit(points.null, generator=fit_noise)
+    return {
+        "model": twin.draw(n, noise()),
+        "memorizer": points.null[torch.randint(len(points.null), (n,), generator=noise())],
+        "oracle": points.oracle,
+    }
+
+
+def attempt_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
+    """`run_cell`, with any exception kept as a failed result."""
+    try:
+        return run_cell(cell, common)
+    except Exception:
+        return Result(key=cell.key, status="failed", traceback=traceback.format_exc())
+
+
+def resolve(sweep: Sweep) -> Sweep:
+    """Fill in what a spec left open, and refuse what cannot run, before anything runs.
+
+    Sizes get their defaults (for finite data, what its halves allow) and data sets the hash of
+    their content, so that a run folder says exactly what it holds.
+
+    Raises:
+        DataError: unreadable data, or sizes that do not fit, with the largest that do.
+        ConfigError: data whose content is not what the spec's sha256 says.
+    """
+    world = build(sweep.source)
+    for setting in sweep.settings():
+        other = build(sweep.measurement(setting).source)
+        if isinstance(other, Dataset):
+            _fitting_split(sweep, other)
+    if isinstance(world, Source):
+        sizes = {
+            "n_original": sweep.n_original or N_ORIGINAL,
+            "n_generated": sweep.n_generated or N_GENERATED,
+        }
+        return sweep.model_copy(update=sizes)
+    split = _fitting_split(sweep, world)
+    digest = hashlib.sha256(flatten(world.points).numpy().tobytes()).hexdigest()
+    stated = getattr(sweep.source, "sha256", None)
+    if stated not in (None, digest):
+        raise ConfigError(
+            f"The data of source {sweep.source.kind!r} changed: sha256 is {digest[:12]}..., the "
+            f"spec says {stated[:12]}.... Restore the data, or use a new run folder."
+        )
+    return sweep.model_copy(
+        update={
+            "n_original": len(split.original),
+            "n_generated": len(split.oracle),
+            "source": sweep.source.model_copy(update={"sha256": digest}),
+        }
+    )
+
+
+def _fitting_split(sweep: Sweep, world: Dataset) -> datasets.Split:
+    """The split of the largest n of a sweep, or the refusal of sizes that do not fit."""
+    return datasets.split(
+        len(world.points),
+        n=max(sweep.n),
+        n_original=sweep.n_original,
+        n_generated=sweep.n_generated,
+        seed=sweep.seed,
+        replicate=0,
+    )
+
+
+def floor_values(measurement: Measurement) -> dict[str, float]:
+    """Closed-form criteria of the model after infinitely many points, where they are known.
+
+    For a Gaussian source and a linear model: the value a quality criterion tends to as n grows.
+    """
+    source = build(measurement.source)
+    law = measurement.model.limit(source) if isinstance(source, Gaussian) else None
+    if law is None or not isinstance(source, Gaussian):
+        return {}
+    return {
+        "hellinger_squared": distances.hellinger_squared(law, source),
+        "affinity_rate": distances.affinity_rate(law, source),
+        "kl_to_source": distances.kl(law, source),
+        "kl_from_source": distances.kl(source, law),
+        "bures_wasserstein": distances.bures_wasserstein(law, source),
+        "spread_ratio": float(law.eigenvalues.sum() / source.eigenvalues.sum()),
+    }

@@ -1,0 +1,726 @@
+"""The spec of a sweep: a TOML file, checked as a whole, unfolded into cells.
+
+A sweep is a grid: variants x axes x n x replicates. Each point of it is a `Cell`, which holds all
+that its numbers depend on and nothing else; the hash of its canonical JSON, with a schema number,
+is its key in the store. Every class here is frozen and refuses options it does not know.
+"""
+
+import hashlib
+import importlib.util
+import itertools
+import json
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from genonset import datasets, distances
+from genonset.criteria import CRITERIA, GROUPS, Generated
+from genonset.datasets import Dataset
+from genonset.denoisers import fit_linear, population_linear
+from genonset.errors import ConfigError, DataError
+from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
+from genonset.published import PublishedArithmetic
+from genonset.samplers import OneStep, Start, estimated_start, population_start
+from genonset.sources import Circle, Gaussian, GaussianMixture, TwoMoons
+from genonset.tensors import Vectors, flatten, require_finite
+
+SCHEMA = 1
+"""Raised whenever the numbers of an unchanged cell change."""
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Table(BaseModel):
+    """One table of a spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+# -- noise -------------------------------------------------------------------------------------
+
+
+class OrnsteinUhlenbeckNoise(Table):
+    """x_t = e^-t x_0 + sqrt(noise_scale (1 - e^-2t)) eps, up to the horizon."""
+
+    kind: Literal["ornstein_uhlenbeck"] = "ornstein_uhlenbeck"
+    horizon: Positive = 2.0
+    noise_scale: Positive = 1.0
+
+    def build(self) -> NoiseProcess:
+        return OrnsteinUhlenbeck(horizon=self.horizon, noise_scale=self.noise_scale)
+
+
+# -- sources -----------------------------------------------------------------------------------
+
+
+class PowerLaw(Table):
+    """c_k proportional to k^-exponent, with mean `variance`."""
+
+    kind: Literal["power_law"]
+    exponent: Number = 1.0
+    variance: Positive = 1.0
+
+    def eigenvalues(self, dim: int) -> torch.Tensor:
+        raw = torch.arange(1, dim + 1, dtype=torch.float64) ** -self.exponent
+        return self.variance * raw / raw.mean()
+
+
+class LowRank(Table):
+    """`rank` eigenvalues of size `variance` over a floor; a floor of 0 is a singular law."""
+
+    kind: Literal["low_rank"]
+    rank: Count
+    variance: Positive = 1.0
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    def eigenvalues(self, dim: int) -> torch.Tensor:
+        values = torch.full((dim,), self.floor, dtype=torch.float64)
+        values[: self.rank] = self.variance
+        return values
+
+
+class GaussianSource(Table):
+    """N(mean, C); C from exactly one of std, variance, spectrum and covariance (default std 1)."""
+
+    kind: Literal["gaussian"]
+    dim: Count
+    mean: Number | tuple[Number, ...] = 0.0
+    std: Positive | None = None
+    variance: Positive | None = None
+    spectrum: (
+        tuple[Number, ...] | Annotated[PowerLaw | LowRank, Field(discriminator="kind")] | None
+    ) = None
+    covariance: tuple[tuple[Number, ...], ...] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        given = [
+            k
+            for k in ("std", "variance", "spectrum", "covariance")
+            if getattr(self, k) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"give one of std, variance, spectrum and covariance, not {given}")
+        if isinstance(self.mean, tuple) and len(self.mean) != self.dim:
+            raise ValueError(f"mean has {len(self.mean)} numbers where dim is {self.dim}")
+        if isinstance(self.spectrum, tuple) and len(self.spectrum) != self.dim:
+            raise ValueError(f"spectrum has {len(self.spectrum)} numbers where dim is {self.dim}")
+        if isinstance(self.spectrum, LowRank) and self.spectrum.rank > self.dim:
+            raise ValueError(f"rank {self.spectrum.rank} exceeds dim {self.dim}")
+        if self.covariance and {len(self.covariance), *map(len, self.covariance)} != {self.dim}:
+            raise ValueError(f"covariance must be {self.dim} x {self.dim}")
+        return self
+
+    def build(self) -> Gaussian:
+        mean = torch.as_tensor(self.mean, dtype=torch.float64).expand(self.dim).clone()
+        if self.covariance is not None:
+            return Gaussian(mean, torch.tensor(self.covariance, dtype=torch.float64))
+        if isinstance(self.spectrum, tuple):
+            return Gaussian(mean, torch.tensor(self.spectrum, dtype=torch.float64))
+        if self.spectrum is not None:
+            return Gaussian(mean, self.spectrum.eigenvalues(self.dim))
+        return Gaussian(
+            mean, self.variance if self.variance is not None else (self.std or 1.0) ** 2
+        )
+
+
+class MixtureSource(Table):
+    """Gaussian mixture; covariances as K numbers, K lists of d, or K matrices."""
+
+    kind: Literal["gaussian_mixture"]
+    means: tuple[tuple[Number, ...], ...] = Field(min_length=1)
+    weights: tuple[Positive, ...] | None = None
+    covariances: (
+        tuple[Number, ...]
+        | tuple[tuple[Number, ...], ...]
+        | tuple[tuple[tuple[Number, ...], ...], ...]
+        | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len({len(m) for m in self.means}) != 1:
+            raise ValueError("all means need the same number of coordinates")
+        for name in ("weights", "covariances"):
+            given = getattr(self, name)
+            if given is not None and len(given) != len(self.means):
+                raise ValueError(f"{len(self.means)} means need as many {name}, not {len(given)}")
+        return self
+
+    def build(self) -> GaussianMixture:
+        k = len(self.means)
+        return GaussianMixture(
+            self.weights or [1.0] * k,
+            self.means,
+            torch.tensor(self.covariances or [1.0] * k, dtype=torch.float64),
+        )
+
+
+class TwoMoonsSource(Table):
+    """Two interleaved half circles in a plane, embedded in `dim`."""
+
+    kind: Literal["two_moons"]
+    dim: Annotated[int, Field(ge=2)] = 2
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+
+    def build(self) -> TwoMoons:
+        return TwoMoons(self.dim, self.noise)
+
+
+class CircleSource(Table):
+    """A circle in a plane, embedded in `dim`."""
+
+    kind: Literal["circle"]
+    dim: Annotated[int, Field(ge=2)] = 2
+    noise: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+
+    def build(self) -> Circle:
+        return Circle(self.dim, self.noise)
+
+
+class FiniteSource(Table):
+    """A finite data set, split disjointly; `sha256` of its content is filled in by a run."""
+
+    deduplicate: bool = False
+    sha256: str | None = None
+
+
+class DigitsSource(FiniteSource):
+    """The 1,797 8x8 digits of scikit-learn, in [-1, 1]."""
+
+    kind: Literal["digits"]
+
+    def build(self) -> Dataset:
+        return datasets.digits(deduplicate=self.deduplicate)
+
+
+class GlyphsSource(FiniteSource):
+    """16x16 glyphs drawn from fonts that ship with matplotlib, in [-1, 1]."""
+
+    kind: Literal["glyphs"]
+
+    def build(self) -> Dataset:
+        return datasets.glyphs()
+
+
+class ArraySource(FiniteSource):
+    """Your array: .npy, .npz, .pt (weights only) or .safetensors."""
+
+    kind: Literal["array"]
+    path: str
+    key: str | None = None
+
+    def build(self) -> Dataset:
+        return datasets.array(self.path, key=self.key, deduplicate=self.deduplicate)
+
+
+class ImagesSource(FiniteSource):
+    """Your folder of images, scaled to [-1, 1]."""
+
+    kind: Literal["images"]
+    path: str
+    colour: bool | None = None
+
+    def build(self) -> Dataset:
+        return datasets.images(self.path, colour=self.colour, deduplicate=self.deduplicate)
+
+
+ExactOrDrawn = GaussianSource | MixtureSource | TwoMoonsSource | CircleSource
+AnySource = Annotated[
+    ExactOrDrawn | DigitsSource | GlyphsSource | ArraySource | ImagesSource,
+    Field(discriminator="kind"),
+]
+
+
+# -- models ------------------------------------------------------------------------------------
+
+
+class LinearOneStep(Table):
+    """The linear one-step denoiser: regression of x_0 on x_t at the horizon."""
+
+    kind: Literal["linear_one_step"]
+    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    start: Start = "estimated"
+    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    n_noise_draws: Count = 1
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """Fit to training points and give the generated law, a Gaussian."""
+        noise = self.noise.build()
+        denoiser, x_t = fit_linear(
+            training,
+            noise,
+            ridge=self.ridge,
+            n_noise_draws=self.n_noise_draws,
+            generator=generator,
+        )
+        sampler = OneStep(noise=noise, start=estimated_start(training, x_t, noise, self.start))
+        return Generated(
+            draw=lambda n, generator: sampler.sample(denoiser, n, generator=generator),
+            law=sampler.propagate(denoiser),
+        )
+
+    def limit(self, source: Gaussian) -> Gaussian:
+        """The law this model generates after infinitely many points of a Gaussian source."""
+        noise = self.noise.build()
+        sampler = OneStep(noise=noise, start=population_start(source, noise, self.start))
+        return sampler.propagate(population_linear(source, noise, ridge=self.ridge))
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle as this model's criteria see it: unchanged."""
+        return oracle
+
+
+class LinearOneStepPublished(Table):
+    """The same model through the arithmetic of the published code, each quirk a switch."""
+
+    kind: Literal["linear_one_step_published"]
+    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    transpose: bool = True
+    float32_bandwidth: bool = True
+    determinant_cutoff: bool = True
+
+    @property
+    def arithmetic(self) -> PublishedArithmetic:
+        """The switches, as the arithmetic takes them."""
+        return PublishedArithmetic(
+            transpose=self.transpose,
+            float32_bandwidth=self.float32_bandwidth,
+            determinant_cutoff=self.determinant_cutoff,
+        )
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """Fit to training points; the criteria follow the published code."""
+        return self.arithmetic.fit(training, self.noise.build(), generator=generator)
+
+    def limit(self, source: Gaussian) -> Gaussian:
+        """As for `LinearOneStep` with its scalar start."""
+        plain = LinearOneStep(kind="linear_one_step", noise=self.noise, start="scalar")
+        return plain.limit(source)
+
+    def judge(self, oracle: Generated) -> Generated:
+        """A Gaussian oracle, judged by the published arithmetic too."""
+        return self.arithmetic.judge(oracle.law) if isinstance(oracle.law, Gaussian) else oracle
+
+
+class PythonModel(Table):
+    """Your own: `target` names fit(training, *, generator) -> sample(n, generator)."""
+
+    kind: Literal["python"]
+    target: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """Fit by the named function; what it samples is checked when it is drawn."""
+        sample = _resolve(self.target)(training, generator=generator)
+        if not callable(sample):
+            raise ConfigError(
+                f"{self.target} returned {type(sample).__name__}; it must return a function "
+                "sample(n, generator) that gives a tensor of n generated points."
+            )
+
+        def draw(n: int, noise: torch.Generator) -> Vectors:
+            return check_generated(sample(n, noise), n, training)
+
+        return Generated(draw=draw)
+
+    def limit(self, source: Gaussian) -> None:
+        """Unknown."""
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle, unchanged."""
+        return oracle
+
+
+def _resolve(target: str) -> Callable[..., Any]:
+    """Import module:function from the current folder, and from nowhere else."""
+    module_name, function_name = target.split(":")
+    path = Path.cwd().joinpath(*module_name.split(".")).with_suffix(".py")
+    if not path.is_file():
+        raise ConfigError(
+            f"{target}: there is no file {path.name} in {path.parent}. "
+            "A python model is looked up in the current folder only."
+        )
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ConfigError(f"{target}: {path.name} has no function {function_name!r}.")
+    return function
+
+
+def check_generated(samples: Any, n: int, training: Vectors) -> Vectors:
+    """Samples of a user's model as rows like the training set's.
+
+    Raises:
+        DataError: not a tensor, too few samples, another shape, or values that are not finite.
+    """
+    samples = torch.as_tensor(samples)
+    if samples.shape[0] != n or samples[0].numel() != training[0].numel():
+        raise DataError(
+            f"The model was asked for {n} samples of {training[0].numel()} coordinates and "
+            f"returned shape {tuple(samples.shape)}."
+        )
+    return require_finite("generated", flatten(samples))
+
+
+AnyModel = Annotated[
+    LinearOneStep | LinearOneStepPublished | PythonModel, Field(discriminator="kind")
+]
+Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
+
+
+# -- cells -------------------------------------------------------------------------------------
+
+
+class Measurement(Table):
+    """What one cell does, whatever its n and replicate."""
+
+    seed: int = 0
+    criteria: tuple[str, ...] = Field(min_length=1)
+    n_original: Annotated[int, Field(ge=2)] | None = None
+    n_generated: Annotated[int, Field(ge=2)] | None = None
+    bandwidth: Bandwidth = "paper"
+    allow_mixed_units: bool = False
+    source: AnySource
+    model: AnyModel
+
+    @model_validator(mode="after")
+    def _known_criteria(self) -> Self:
+        known = [*GROUPS, *CRITERIA]
+        unknown = [c for c in self.criteria if c not in known]
+        if unknown:
+            raise ValueError(f"unknown criteria {unknown}; known are {', '.join(known)}")
+        exact = [c for c in self.measured if CRITERIA[c].needs_gaussian]
+        if exact and not (self.source.kind == "gaussian" and self.model.kind != "python"):
+            raise ValueError(
+                f"{', '.join(exact)} compare closed-form Gaussian laws: they need a gaussian "
+                "source and a linear model; use bures_wasserstein or sliced_wasserstein instead"
+            )
+        if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
+            raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")
+        return self
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The criteria to evaluate, groups unfolded, in a fixed order."""
+        wanted = {name for c in self.criteria for name in GROUPS.get(c, (c,))}
+        return tuple(c for c in CRITERIA if c in wanted)
+
+
+class Cell(Measurement):
+    """One point of a sweep: everything its numbers depend on."""
+
+    n: Annotated[int, Field(ge=2)]
+    replicate: Annotated[int, Field(ge=0)]
+
+    @property
+    def key(self) -> str:
+        """Hash of the canonical JSON: the name of this cell in a store."""
+        return _digest([SCHEMA, self.model_dump(mode="json")])
+
+    @property
+    def common_key(self) -> str:
+        """Equal for cells that share the original set and its kernel width."""
+        shared = {"seed", "replicate", "source", "n_original", "n_generated", "bandwidth"}
+        return _digest([SCHEMA, self.model_dump(mode="json", include=shared)])
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+# -- sweeps ------------------------------------------------------------------------------------
+
+
+class Sweep(Measurement):
+    """A grid of cells: variants x axes x n x replicates.
+
+    `axes` maps dotted option paths to lists of values; `variants` maps names to tables of dotted
+    option paths, each a model or source to compare on the same data.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    replicates: Count
+    n: tuple[Annotated[int, Field(ge=2)], ...] = Field(min_length=1)
+    axes: dict[str, tuple[Any, ...]] = {}
+    variants: dict[str, dict[str, Any]] = {}
+    headline: str | None = None
+
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        if list(self.n) != sorted(set(self.n)):
+            raise ValueError(f"n must increase without repeats, got {list(self.n)}")
+        for path, values in self.axes.items():
+            if not values:
+                raise ValueError(f"axis {path!r} has no values")
+        if self.headline is not None and self.headline not in self.measured:
+            raise ValueError(
+                f"headline {self.headline!r} is not among the criteria measured: "
+                f"{', '.join(self.measured)}"
+            )
+        return self
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> "Sweep":
+        """Read and check a spec.
+
+        Relative data paths in it are taken from the folder of the spec.
+
+        Raises:
+            ConfigError: a missing or unreadable file, bad TOML, or any unknown, ill-typed or
+                inconsistent option: all of them at once, each with its path in the file.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"Cannot read the spec {path}: {error}.") from None
+        try:
+            options = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        source = options.get("source")
+        if isinstance(source, dict) and isinstance(source.get("path"), str):
+            source["path"] = str((path.parent / source["path"]).resolve())
+        return cls.from_options(options, origin=str(path))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], *, origin: str = "the spec") -> "Sweep":
+        """Check a nested mapping of options, as TOML gives it; `origin` names it in messages."""
+        try:
+            sweep = cls.model_validate(options)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, cls, origin)) from None
+        for labels in sweep.settings():
+            sweep.measurement(labels)
+        return sweep
+
+    @property
+    def headline_criterion(self) -> str:
+        """The criterion whose onset is quoted first."""
+        if self.headline:
+            return self.headline
+        memory = [c for c in self.measured if CRITERIA[c].axis == "memorization"]
+        return "delta_held_out" if "delta_held_out" in memory else [*memory, *self.measured][0]
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every combination of variant and axis values, as column name -> value."""
+        names = [*(["variant"] if self.variants else []), *self.axes]
+        values = [*([tuple(self.variants)] if self.variants else []), *self.axes.values()]
+        return [
+            dict(zip(names, combination, strict=True))
+            for combination in itertools.product(*values)
+        ]
+
+    def measurement(self, setting: Mapping[str, Any]) -> Measurement:
+        """This sweep's options at one combination of variant and axis values."""
+        options = self.model_dump(mode="json", include=set(Measurement.model_fields))
+        changes = dict(self.variants.get(setting.get("variant", ""), {}))
+        changes |= {path: value for path, value in setting.items() if path != "variant"}
+        for path, value in changes.items():
+            _assign(options, path, value)
+        try:
+            return Measurement.model_validate(options)
+        except ValidationError as error:
+            raise ConfigError(_explain(error, Measurement, f"the spec at {setting}")) from None
+
+    def cells(self) -> Iterator[tuple[dict[str, Any], Cell]]:
+        """All cells with their variant and axis values, replicate by replicate."""
+        settings = [(s, self.measurement(s).model_dump()) for s in self.settings()]
+        for replicate in range(self.replicates):
+            for setting, options in settings:
+                for n in self.n:
+                    yield setting, Cell(**options, n=n, replicate=replicate)
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells the grid has."""
+        return self.replicates * len(self.n) * len(self.settings())
+
+    def to_toml(self) -> str:
+        """The spec as TOML, every option stated; reading it back gives an equal sweep."""
+        return _toml(self.model_dump(mode="json", exclude_none=True))
+
+
+def _assign(options: dict[str, Any], path: str, value: Any) -> None:
+    """Set a dotted path; giving a table a new `kind` drops the options of the old kind."""
+    *tables, last = path.split(".")
+    for table in tables:
+        options = options.setdefault(table, {})
+        if not isinstance(options, dict):
+            raise ConfigError(f"axis {path!r}: {table!r} is not a table of options.")
+    if last == "kind" and options.get("kind") != value:
+        kept = {k: v for k, v in options.items() if k == "noise"}
+        options.clear()
+        options.update(kept)
+    options[last] = value
+
+
+def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
+    """All errors at once: path in the file, value seen, what is accepted."""
+    lines = []
+    for problem in error.errors():
+        path = [str(p) for p in problem["loc"]]
+        where = ".".join(path) or "the spec as a whole"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            allowed = _allowed(model, path[:-1])
+            message = f"unknown option; allowed here: {', '.join(allowed)}"
+        elif problem["type"] == "missing":
+            message = "this option is required"
+        elif problem["type"] not in ("value_error", "union_tag_invalid"):
+            message += f", got {problem['input']!r}"
+        lines.append(f"  {where}: {message}")
+    return f"{origin} was refused:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _allowed(model: type[Table], path: list[str]) -> list[str]:
+    """Option names of the table at a path of pydantic locations (which name union members)."""
+    for step in path:
+        field = model.model_fields.get(step)
+        if field is not None:
+            tables = _tables(field.annotation)
+        else:
+            tables = [
+                t
+                for t in _KINDS
+                if step in (t.__name__, t.model_fields["kind"].default) or step in _literal(t)
+            ]
+        if not tables:
+            return []
+        model = tables[0]
+    return sorted(model.model_fields)
+
+
+def _literal(table: type[Table]) -> tuple[str, ...]:
+    return getattr(table.model_fields["kind"].annotation, "__args__", ())
+
+
+def _tables(annotation: Any) -> list[type[Table]]:
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        return [annotation]
+    return [t for part in getattr(annotation, "__args__", ()) for t in _tables(part)]
+
+
+_KINDS: list[type[Table]] = [
+    OrnsteinUhlenbeckNoise,
+    PowerLaw,
+    LowRank,
+    GaussianSource,
+    MixtureSource,
+    TwoMoonsSource,
+    CircleSource,
+    DigitsSource,
+    GlyphsSource,
+    ArraySource,
+    ImagesSource,
+    LinearOneStep,
+    LinearOneStepPublished,
+    PythonModel,
+]
+
+
+# -- what ships with the package ---------------------------------------------------------------
+
+
+def shipped(name: str) -> Sweep:
+    """A spec that comes with the package.
+
+    Raises:
+        ConfigError: there is none of that name; the message lists them.
+    """
+    folder = resources.files("genonset") / "experiments"
+    names = sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+    if name not in names:
+        raise ConfigError(f"There is no experiment {name!r}; there are {', '.join(names)}.")
+    text = (folder / f"{name}.toml").read_text(encoding="utf-8")
+    return Sweep.from_options(tomllib.loads(text), origin=name)
+
+
+def reproduction(
+    name: str,
+    *,
+    variant: str = "both",
+    n: tuple[int, ...] | None = None,
+    replicates: int | None = None,
+    seed: int | None = None,
+) -> Sweep:
+    """A shipped experiment of the paper, cut to a variant, sizes, replicates and a seed.
+
+    Raises:
+        ConfigError: an unknown name or variant, or sizes that a spec refuses.
+    """
+    sweep = shipped(name)
+    options = sweep.model_dump(mode="json", exclude_none=True)
+    if not sweep.variants:
+        raise ConfigError(
+            f"{name} is not an experiment of the paper: it has no variants. "
+            f"Run it with: genonset sweep, on a copy of its spec."
+        )
+    if variant != "both":
+        if variant not in sweep.variants:
+            raise ConfigError(
+                f"Unknown variant {variant!r}; use {', '.join(sweep.variants)} or both."
+            )
+        options["variants"] = {variant: sweep.variants[variant]}
+    changes = {"n": n, "replicates": replicates, "seed": seed}
+    options |= {k: v for k, v in changes.items() if v is not None}
+    return Sweep.from_options(options, origin=f"reproduce {name}")
+
+
+def catalogue() -> dict[str, dict[str, str]]:
+    """Every name a spec may use, with one line on each."""
+
+    def tables(*kinds: type[Table]) -> dict[str, str]:
+        return {_literal(t)[0]: (t.__doc__ or "").splitlines()[0] for t in kinds}
+
+    return {
+        "sources": tables(*_KINDS[3:11]),
+        "noise": tables(OrnsteinUhlenbeckNoise),
+        "models": tables(*_KINDS[11:]),
+        "samplers": {"one_step": (OneStep.__doc__ or "").splitlines()[0]},
+        "criteria": {name: c.summary for name, c in CRITERIA.items()},
+        "distances": {
+            name: (getattr(distances, name).__doc__ or "").splitlines()[0]
+            for name in [*distances.SYMMETRIC, *distances.ASYMMETRIC]
+        },
+    }
+
+
+def _toml(options: Mapping[str, Any], prefix: str = "") -> str:
+    """A nested mapping of plain values as TOML: JSON strings and arrays are valid TOML."""
+    plain = {k: v for k, v in options.items() if not isinstance(v, dict)}
+    lines = [f"{_key(k)} = {_value(v)}" for k, v in plain.items()]
+    for name, table in options.items():
+        if isinstance(table, dict) and table:
+            path = f"{prefix}{_key(name)}"
+            lines += ["", f"[{path}]", _toml(table, f"{path}.").rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if name.replace("_", "").isalnum() else json.dumps(name)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(v) for v in value) + "]"
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return json.dumps(value, ensure_ascii=False)

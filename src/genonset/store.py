@@ -1,0 +1,481 @@
+"""The results store: what a run folder holds, and the table read from it.
+
+    RUN/spec.toml        the resolved spec
+    RUN/results*.sqlite  one file per writer, merged on read
+    RUN/figures/, report.html, run.log
+
+One row a cell, committed as cells finish; a killed writer loses at most the last second. Numbers
+are JSON with 17 digits: what is read back is what was computed. A writer's file is locked by a
+lock file that names its process, so that nothing is ever locked on a shared disk.
+"""
+
+import contextlib
+import json
+import math
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from genonset import verdict
+from genonset.criteria import DERIVED, ROLES, criterion_onset
+from genonset.errors import ConfigError, StoreError
+from genonset.experiment import Result, floor_values
+from genonset.onset import Onset
+from genonset.spec import Sweep
+
+VERSION = 1
+"""Of the store's layout, kept in the file's `user_version`."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (
+    key TEXT PRIMARY KEY, status TEXT NOT NULL, result TEXT NOT NULL,
+    traceback TEXT NOT NULL, seconds REAL NOT NULL, finished REAL NOT NULL
+)"""
+
+
+class Store:
+    """One writer's file in a run folder, open for adding results.
+
+    Args:
+        folder: the run folder; created if missing.
+        sweep: the resolved spec; a folder that holds another one is refused.
+        shard: (i, k) for the i-th of k fixed parts.
+
+    Raises:
+        StoreError: a folder of another spec, in use by another process, of a newer version,
+            or one that cannot be written.
+    """
+
+    def __init__(
+        self, folder: str | Path, sweep: Sweep, *, shard: tuple[int, int] | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        name = f"results-{shard[0]}of{shard[1]}.sqlite" if shard else "results.sqlite"
+        self.path = self.folder / name
+        self._lock = self.path.with_suffix(".lock")
+        self._claim(sweep)
+        self._database = _open(self.path)
+        self._pending: list[tuple[Any, ...]] = []
+        self._committed = time.monotonic()
+
+    def _claim(self, sweep: Sweep) -> None:
+        spec = self.folder / "spec.toml"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if spec.exists():
+                _check_same(read_sweep(self.folder), sweep, self.folder)
+            elif any(self.folder.iterdir()):
+                raise StoreError(
+                    f"{self.folder} is not empty and is not a run folder. Choose another "
+                    "folder with --out."
+                )
+            else:
+                draft = spec.with_suffix(f".{os.getpid()}")
+                draft.write_text(sweep.to_toml(), encoding="utf-8")
+                draft.replace(spec)
+            _take_lock(self._lock)
+        except OSError as error:
+            raise StoreError(
+                f"Cannot write to {self.folder}: {error.strerror or error}. Free space or choose "
+                "another folder with --out."
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, result: Result) -> None:
+        """Keep a result; it is durable within a second, and at once on `flush`."""
+        values = json.dumps(result.values)
+        self._pending.append(
+            (result.key, result.status, values, result.traceback, result.seconds, time.time())
+        )
+        if time.monotonic() - self._committed > 0.3:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all pending results to disk."""
+        try:
+            with self._database:
+                self._database.executemany(
+                    "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", self._pending
+                )
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"Cannot write results to {self.path}: {error}. Results already committed are "
+                "safe; free space or permissions, then run the same command to resume."
+            ) from None
+        self._pending.clear()
+        self._committed = time.monotonic()
+
+    def done_keys(self) -> set[str]:
+        """Keys of the cells that any writer of this folder has finished well."""
+        return {row.key for row in _read_rows(self.folder) if row.status == "done"}
+
+    def close(self) -> None:
+        """Flush and release the folder."""
+        try:
+            self.flush()
+        finally:
+            self._database.close()
+            self._lock.unlink(missing_ok=True)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Open a store file, creating its table; refuse files of another kind or a newer version."""
+    try:
+        database = sqlite3.connect(path, timeout=30)
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreError(
+                f"{path} was written by a newer genonset (store version {version}, this one "
+                f"knows {VERSION}). Upgrade genonset, or use another run folder."
+            )
+        with database:
+            database.execute(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {VERSION}")
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"{path} cannot be used as a results store: {error}. Move it away, or use another "
+            "run folder."
+        ) from None
+    return database
+
+
+def _take_lock(path: Path) -> None:
+    """Create the lock file, or say who holds it; a lock of a dead process here is taken over."""
+    mine = {"pid": os.getpid(), "host": socket.gethostname()}
+    for _ in range(2):
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                json.dump(mine, file)
+            return
+        except FileExistsError:
+            holder = _read_lock(path)
+            if holder["host"] == mine["host"] and not _alive(holder["pid"]):
+                path.unlink(missing_ok=True)
+                continue
+            raise StoreError(
+                f"{path.parent} is in use by process {holder['pid']} on host {holder['host']}. "
+                f"Wait for it or stop it; if it is gone, delete {path.name} and try again."
+            ) from None
+    raise StoreError(f"Cannot lock {path}; another process takes it at the same moment.")
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {"pid": 0, "host": socket.gethostname()}  # cut off while being written: stale
+
+
+def _alive(pid: int) -> bool:
+    if pid in (0, os.getpid()):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _check_same(there: Sweep, wanted: Sweep, folder: Path) -> None:
+    if there != wanted:
+        old, new = there.model_dump(mode="json"), wanted.model_dump(mode="json")
+        changed = [k for k in new if old.get(k) != new[k]]
+        raise StoreError(
+            f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
+            "Choose another folder with --out, or delete this one."
+        )
+
+
+def read_sweep(folder: str | Path) -> Sweep:
+    """The resolved spec of a run folder.
+
+    Raises:
+        StoreError: if this is not a run folder.
+    """
+    spec = Path(folder) / "spec.toml"
+    if not spec.is_file():
+        raise StoreError(
+            f"{folder} is not a run folder: it has no spec.toml. "
+            "Make one with: genonset sweep SPEC.toml --out FOLDER"
+        )
+    return Sweep.from_toml(spec)
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One stored cell; `values` maps role to criterion to number."""
+
+    key: str
+    status: str
+    values: Mapping[str, Mapping[str, float]]
+    traceback: str
+    seconds: float
+    finished: float
+
+
+def _read_rows(folder: Path) -> Iterator[Row]:
+    for path in sorted(folder.glob("results*.sqlite")):
+        with contextlib.closing(_open(path)) as database:
+            for key, status, values, traceback, seconds, finished in database.execute(
+                "SELECT key, status, result, traceback, seconds, finished FROM results"
+            ):
+                yield Row(
+                    key=key,
+                    status=status,
+                    values=json.loads(values),
+                    traceback=traceback,
+                    seconds=seconds,
+                    finished=finished,
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One stored cell with its place in the grid."""
+
+    setting: Mapping[str, Any]
+    n: int
+    replicate: int
+    row: Row
+
+
+class Results:
+    """Everything a run folder holds, as tables.
+
+    Args:
+        folder: the run folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.sweep = read_sweep(folder)
+        rows: dict[str, Row] = {}
+        for row in _read_rows(self.folder):
+            if row.key not in rows or row.status == "done":
+                rows[row.key] = row
+        self.records: list[Record] = [
+            Record(setting=setting, n=cell.n, replicate=cell.replicate, row=rows[cell.key])
+            for setting, cell in self.sweep.cells()
+            if cell.key in rows
+        ]
+
+    @property
+    def failures(self) -> list[Record]:
+        """The cells that failed."""
+        return [r for r in self.records if r.row.status == "failed"]
+
+    @cached_property
+    def settings(self) -> list[dict[str, Any]]:
+        """Every combination of variant and axis values; one empty one for a plain sweep."""
+        return self.sweep.settings()
+
+    def matrix(
+        self, criterion: str, role: str = "model", setting: Mapping[str, Any] | None = None
+    ) -> np.ndarray:
+        """Values of one criterion and role, shape (replicates, number of n), NaN where missing."""
+        setting = self.settings[0] if setting is None else setting
+        columns = {n: i for i, n in enumerate(self.sweep.n)}
+        table = np.full((self.sweep.replicates, len(columns)), np.nan)
+        for r in self.records:
+            if dict(r.setting) == dict(setting):
+                value = _number(r.row, role, criterion)
+                if value is not None:
+                    table[r.replicate, columns[r.n]] = value
+        return table
+
+    def tables(self, criterion: str, setting: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """What an onset is read from: model, poles and, for a delta, its log ratio."""
+        roles = {r: self.matrix(criterion, r, setting) for r in ("model", "memorizer", "oracle")}
+        return roles | {"log_ratio": self.matrix(f"{criterion}_log_ratio", "model", setting)}
+
+    def floor(self, criterion: str, setting: Mapping[str, Any]) -> float | None:
+        """Closed-form limit of a quality criterion for large n, where there is one."""
+        floors = floor_values(self.sweep.measurement(setting))
+        return floors.get(criterion)
+
+    def onset(self, criterion: str, setting: Mapping[str, Any] | None = None) -> Onset:
+        """The onset of a criterion at one combination of variant and axis values."""
+        setting = self.settings[0] if setting is None else setting
+        return criterion_onset(
+            criterion,
+            self.sweep.n,
+            self.tables(criterion, setting),
+            floor=self.floor(criterion, setting),
+        )
+
+    def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
+        """How many cells of each n are copying, train-biased, poor, generalizing, undecided."""
+        setting = self.settings[0] if setting is None else setting
+        power = {n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n}
+        counts: dict[int, dict[str, int]] = {n: {} for n in self.sweep.n}
+        for r in self.records:
+            model, oracle = r.row.values.get("model", {}), r.row.values.get("oracle", {})
+            if dict(r.setting) == dict(setting) and "copying_p" in model:
+                name = verdict.regime(
+                    copying_p=model["copying_p"],
+                    train_bias_p=model["train_bias_p"],
+                    quality=model.get("sliced_wasserstein", math.nan),
+                    oracle_quality=oracle.get("sliced_wasserstein", math.nan),
+                    power=power[r.n],
+                )
+                counts[r.n][name] = counts[r.n].get(name, 0) + 1
+        return counts
+
+    def status(self) -> dict[str, Any]:
+        """Counts of cells, pace over the last minute of work, and time left."""
+        cells, failed = self.sweep.n_cells, len(self.failures)
+        done = len(self.records) - failed
+        finished = sorted(r.row.finished for r in self.records)
+        recent = [t for t in finished if t > finished[-1] - 60] if finished else []
+        span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
+        pace = 60 * (len(recent) - 1) / span if span > 0 else None
+        left = cells - done - failed
+        return {
+            "cells": cells,
+            "done": done,
+            "failed": failed,
+            "left": left,
+            "cells_per_minute": pace,
+            "seconds_left": 60 * left / pace if pace else None,
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        """The long form, one number a row, sorted by n, axes, replicate, role and criterion."""
+        out: list[dict[str, Any]] = []
+        for r in self.records:
+            place = {"key": r.row.key, "n": r.n, "replicate": r.replicate, **r.setting}
+            if r.row.status == "failed":
+                out.append(
+                    place | {"role": "", "criterion": "", "value": None, "status": "failed"}
+                )
+            for role, criterion, value in _numbers(r.row):
+                out.append(
+                    place
+                    | {
+                        "role": role,
+                        "criterion": criterion,
+                        "value": value,
+                        "status": r.row.status,
+                    }
+                )
+        axes = list(self.settings[0])
+        return sorted(
+            out,
+            key=lambda row: (
+                row["n"],
+                [json.dumps(row[a]) for a in axes],
+                row["replicate"],
+                row["role"],
+                row["criterion"],
+            ),
+        )
+
+
+def _numbers(row: Row) -> Iterator[tuple[str, str, float]]:
+    for role in ROLES:
+        for criterion in row.values.get(role, {}):
+            yield role, criterion, row.values[role][criterion]
+        for derived, source in DERIVED.items():
+            if derived.endswith("_positive") and source in row.values.get(role, {}):
+                value = _number(row, role, derived)
+                assert value is not None
+                yield role, derived, value
+
+
+def _number(row: Row, role: str, criterion: str) -> float | None:
+    """A stored number, or the sign of a delta: of its log ratio, which never underflows."""
+    values = row.values.get(role, {})
+    source = DERIVED.get(criterion)
+    if source is None or not criterion.endswith("_positive"):
+        return values.get(criterion)
+    if source not in values:
+        return None
+    log_ratio = values.get(f"{source}_log_ratio", math.nan)
+    positive = values[source] > 0 if math.isnan(log_ratio) else log_ratio < 0
+    return float(positive)
+
+
+def export(results: Results, path: str | Path) -> int:
+    """Write the long form to .csv, .parquet or .json; the same table gives the same bytes.
+
+    Returns:
+        the number of rows written.
+
+    Raises:
+        ConfigError: another file ending, or a missing library for parquet.
+    """
+    path, rows = Path(path), results.table()
+    columns = [
+        "key",
+        "n",
+        "replicate",
+        *results.settings[0],
+        "role",
+        "criterion",
+        "value",
+        "status",
+    ]
+    writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
+    if path.suffix not in writers:
+        raise ConfigError(
+            f"Cannot export to {path.name}: the ending must be .csv, .parquet or .json."
+        )
+    try:
+        writers[path.suffix](path, columns, rows)
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {error.strerror or error}.") from None
+    return len(rows)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            cells = (row[c] for c in columns)
+            writer.writerow(
+                ["" if c is None else repr(c) if isinstance(c, float) else c for c in cells]
+            )
+
+
+def _write_json(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Infinite and missing numbers become strings and null: strict JSON."""
+    plain = [{c: _strict(row[c]) for c in columns} for row in rows]
+    path.write_text(json.dumps(plain, allow_nan=False), encoding="utf-8")
+
+
+def _strict(value: Any) -> Any:
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_parquet(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError(
+            "Parquet needs pyarrow: pip install 'genonset[frames]', or export to .csv."
+        ) from None
+    rows = list(rows)
+    table = {c: [row[c] for row in rows] for c in columns}
+    pyarrow.parquet.write_table(pyarrow.table(table), path)

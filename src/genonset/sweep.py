@@ -1,0 +1,287 @@
+"""Running the cells of a spec: any order, any number of workers, any interruption, one table.
+
+Cells go to any executor with the standard futures interface. A few more than there are workers
+are under way at a time; each result is stored as it arrives, failed ones with their traceback,
+and the sweep goes on. Cells that share an original set (`Cell.common_key`) wait for the first of
+them, which computes what they have in common. A broken process pool is rebuilt, and the cells
+that were under way are tried once more, alone.
+"""
+
+import collections
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import torch
+
+from genonset.errors import ConfigError
+from genonset.experiment import Result, attempt_cell
+from genonset.spec import Cell, Sweep
+from genonset.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a sweep stands.
+
+    Attributes:
+        total: cells of the (part of the) sweep.
+        done, failed: cells finished so far, `resumed` of them by earlier calls.
+        seconds: how long this call has run.
+    """
+
+    total: int
+    done: int
+    failed: int
+    resumed: int
+    seconds: float
+
+    @property
+    def left(self) -> int:
+        """Cells still to run."""
+        return self.total - self.done - self.failed
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before the first cell."""
+        finished = self.done + self.failed - self.resumed
+        return self.seconds / finished * self.left if finished else None
+
+
+class WorkerPool:
+    """A pool of single-thread worker processes that dies with its parent and can be rebuilt."""
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise ConfigError(f"--workers must be 1 or more, got {workers}.")
+        self.workers = workers
+        self.executor = self._start()
+
+    def _start(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(
+            self.workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),)
+        )
+
+    def rebuild(self) -> None:
+        """Replace a broken pool by a fresh one."""
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        self.executor = self._start()
+
+    def stop(self) -> None:
+        """End all workers, busy ones included."""
+        processes = list((getattr(self.executor, "_processes", None) or {}).values())
+        self.executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def _start_worker(parent: int) -> None:
+    """One thread a worker; Ctrl-C is the parent's to handle; no worker outlives its parent."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def cells_of_shard(sweep: Sweep, shard: tuple[int, int] | None) -> list[Cell]:
+    """The cells of the i-th of k fixed parts; replicates are dealt out in turn."""
+    cells = [cell for _, cell in sweep.cells()]
+    if shard is None:
+        return cells
+    index, count = shard
+    if not 1 <= index <= count:
+        raise ConfigError(f"--shard I/K needs 1 <= I <= K, got {index}/{count}.")
+    return [cell for cell in cells if cell.replicate % count == index - 1]
+
+
+def run_sweep(
+    sweep: Sweep,
+    store: Store,
+    *,
+    executor: Executor | WorkerPool | None = None,
+    shard: tuple[int, int] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Progress:
+    """Run every cell that the store does not hold yet.
+
+    Args:
+        sweep: resolved by `experiment.resolve`.
+        store: open on the run folder.
+        executor: any futures executor, a `WorkerPool`, or None to run in this process.
+        shard: (i, k) to run the i-th of k fixed parts.
+        on_progress: called after every result.
+
+    Returns:
+        counts over all cells of the (part of the) sweep, those of earlier calls included.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, after everything finished was stored.
+        StoreError: if results cannot be written; committed ones are safe.
+    """
+    started = time.monotonic()
+    finished = store.done_keys()
+    cells = cells_of_shard(sweep, shard)
+    queue = _Queue([cell for cell in cells if cell.key not in finished])
+    resumed = len(cells) - len(queue)
+    counts = collections.Counter(done=resumed)
+
+    def progress() -> Progress:
+        return Progress(
+            total=len(cells),
+            done=counts["done"],
+            failed=counts["failed"],
+            resumed=resumed,
+            seconds=time.monotonic() - started,
+        )
+
+    results = _inline(queue) if executor is None else _in_parallel(queue, executor)
+    try:
+        for result in results:
+            store.add(result)
+            counts[result.status] += 1
+            if on_progress:
+                on_progress(progress())
+    finally:
+        store.flush()
+    return progress()
+
+
+class _Queue:
+    """Cells in order, each with the common numbers of its group once its first cell gave them."""
+
+    def __init__(self, cells: list[Cell]) -> None:
+        self._waiting: collections.deque[Cell] = collections.deque()
+        self._held: dict[str, list[Cell]] = {}
+        self._common: dict[str, dict[str, float]] = {}
+        self._size = len(cells)
+        for cell in cells:
+            group = cell.common_key
+            if group in self._held:
+                self._held[group].append(cell)
+            else:
+                self._held[group] = []
+                self._waiting.append(cell)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def take(self) -> tuple[Cell, dict[str, float]] | None:
+        """The next cell that can start, with what is known of its group."""
+        if not self._waiting:
+            return None
+        cell = self._waiting.popleft()
+        return cell, self._common.get(cell.common_key, {})
+
+    def release(self, cell: Cell, result: Result) -> None:
+        """Let the rest of a finished cell's group start, before new groups do."""
+        common = self._common.setdefault(cell.common_key, {})
+        common.update(result.common)
+        self._waiting.extendleft(reversed(self._held.pop(cell.common_key, [])))
+
+
+def _inline(queue: _Queue) -> Iterator[Result]:
+    while (task := queue.take()) is not None:
+        cell, common = task
+        result = attempt_cell(cell, common)
+        queue.release(cell, result)
+        yield result
+
+
+def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[Result]:
+    pool = executor if isinstance(executor, WorkerPool) else None
+    width = 4 * (pool.workers if pool else _width(executor))
+    under_way: dict[Future[Result], Cell] = {}
+    suspects: collections.deque[Cell] = collections.deque()
+
+    def submit(cell: Cell, common: dict[str, float]) -> None:
+        target = pool.executor if pool else executor
+        assert isinstance(target, Executor)
+        try:
+            under_way[target.submit(attempt_cell, cell, common)] = cell
+        except BrokenProcessPool:
+            if pool is None:
+                raise
+            suspects.append(cell)
+            pool.rebuild()
+
+    try:
+        while True:
+            while len(under_way) < width and not suspects and (task := queue.take()) is not None:
+                submit(*task)
+            if suspects and not under_way:
+                submit(suspects.popleft(), {})
+            if not under_way:
+                return
+            alone = len(under_way) == 1
+            finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            broken = False
+            for future in finished:
+                cell = under_way.pop(future)
+                result = _outcome(future, cell)
+                if pool and isinstance(future.exception(), BrokenProcessPool):
+                    broken = True
+                    if not alone:
+                        suspects.append(cell)
+                        continue
+                queue.release(cell, result)
+                yield result
+            if broken and pool:
+                suspects.extend(under_way.values())
+                under_way.clear()
+                pool.rebuild()
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _outcome(future: Future[Result], cell: Cell) -> Result:
+    """A future's result; a worker that died, or a task that could not travel, is a failure."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    message = f"The worker that ran this cell was lost: {type(error).__name__}: {error}"
+    return Result(key=cell.key, status="failed", traceback=message)
+
+
+def dask_executor(address: str) -> Executor:
+    """An executor on a Dask cluster: `dask:local:N` starts one here, `dask://HOST:PORT` joins one.
+
+    Raises:
+        ConfigError: another form of address, or `distributed` is not installed.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ConfigError("Dask is not installed: pip install 'genonset[dask]'.") from None
+    if address.startswith("dask:local:") and address.removeprefix("dask:local:").isdigit():
+        workers = int(address.removeprefix("dask:local:"))
+        cluster = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+        )
+        return Client(cluster).get_executor()
+    if address.startswith("dask://"):
+        return Client(address.replace("dask://", "tcp://", 1)).get_executor()
+    raise ConfigError(
+        f"Unknown executor {address!r}; use dask:local:N or dask://HOST:PORT, or --workers N."
+    )
+
+
+def _width(executor: Executor | WorkerPool) -> int:
+    """How many workers an executor of any make has, as far as it tells."""
+    client = getattr(executor, "_client", None)  # a Dask client's executor
+    if client is not None:
+        return max(1, len(client.scheduler_info()["workers"]))
+    return getattr(executor, "_max_workers", 1)
