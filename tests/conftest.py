@@ -4,4 +4,4 @@ import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
-install_import_hook("genonset", "beartype.beartype")
+install_import_hook("genonset", "typechecker.check")

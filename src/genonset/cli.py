@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -259,6 +260,7 @@ def onset(
 ) -> None:
     """Estimate where memorization ends, with its interval."""
     from genonset.criteria import CRITERIA
+    from genonset.onset import suggest as suggest_next
     from genonset.store import Results
 
     results = Results(run)
@@ -270,15 +272,15 @@ def onset(
     for setting in results.settings:
         estimate = results.onset(name, setting)
         entry = {"criterion": name, **setting, **estimate.to_dict()}
-        advice = results.suggestion(name, setting) if suggest else None
+        advice = suggest_next(estimate) if suggest else None
         if advice:
-            entry["suggestion"] = advice.to_dict()
+            entry["suggestion"] = asdict(advice)
         found.append(entry)
         if not as_json:
             place = "".join(f", {k} = {v}" for k, v in setting.items())
             print(f"{estimate.sentence()}   ({name}{place})")
             if advice:
-                print(f"  {advice.sentence()}")
+                print(f"  {advice}")
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
 
@@ -367,3 +369,7 @@ def export(
     from genonset.store import export as write
 
     _say(f"{write(Results(run), file)} rows written to {file}")
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from pydantic import TypeAdapter
 
 from genonset import datasets, distances, seeds
 from genonset.criteria import CRITERIA, GROUPS, NEED_SAMPLES, Generated, Reference, Scene, evaluate
@@ -30,7 +31,7 @@ from genonset.datasets import Dataset
 from genonset.distances import Smoothed
 from genonset.errors import ConfigError
 from genonset.sources import Gaussian, GaussianMixture, Source
-from genonset.spec import Cell, Measurement, Sweep
+from genonset.spec import AnySource, Cell, Measurement, Sweep
 from genonset.tensors import Vectors, flatten
 
 N_ORIGINAL = 10_000
@@ -70,10 +71,14 @@ class Points:
     oracle: Vectors
 
 
-@functools.lru_cache(maxsize=8)
-def build(source: object) -> Source | Dataset:
+def build(source: AnySource) -> Source | Dataset:
     """The law or the data set that the table of a spec names, kept for the next cell."""
-    return source.build()  # type: ignore[attr-defined]  # every source table has it
+    return _build(source.model_dump_json())
+
+
+@functools.lru_cache(maxsize=8)
+def _build(source: str) -> Source | Dataset:
+    return TypeAdapter[AnySource](AnySource).validate_json(source).build()
 
 
 @functools.lru_cache(maxsize=4)
@@ -131,11 +136,10 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
     world, points = build(cell.source), draw_points(cell)
     rule, std = cell.bandwidth, world.std
     width = _training_width(cell, points, std)
-    wide = (
-        distances.kernel_bandwidth(rule, len(points.original), points.original.shape[1], std)
-        if rule in ("paper", "scott")
-        else width
-    )
+    wide = width
+    if rule == "paper" or rule == "scott":
+        n_original, dim = points.original.shape
+        wide = distances.kernel_bandwidth(rule, n_original, dim, std)
     with_kernel = bool(set(cell.measured) & set(GROUPS["kernel_l2"]))
 
     def reference(rows: Vectors, bandwidth: float) -> Reference:
@@ -208,7 +212,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
 def _training_width(cell: Cell, points: Points, std: float) -> float:
     """Kernel width of the training and held-out sets."""
     n, dim = points.training.shape
-    if isinstance(cell.bandwidth, float):
+    if not isinstance(cell.bandwidth, str):
         return cell.bandwidth
     rule = "paper" if cell.bandwidth == "shared" else cell.bandwidth
     pooled = torch.cat([points.training, points.held_out])

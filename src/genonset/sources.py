@@ -331,9 +331,9 @@ class Empirical(ExactSource):
             yield -squared.clamp_(min=0) / (2 * sigma**2)
 
     def log_density(self, x_t: Samples, alpha: float, sigma: float) -> Tensor:
+        total = torch.cat([block.logsumexp(1) for block in self._blocks(x_t, alpha, sigma)])
         constant = -math.log(len(self.points)) - self.dim * (0.5 * _LOG_2PI + math.log(sigma))
-        logits = self._blocks(x_t, alpha, sigma)
-        return torch.cat([block.logsumexp(1) for block in logits]) + constant
+        return total + constant
 
     def posterior_mean(self, x_t: Samples, alpha: float, sigma: float) -> Samples:
         points = flatten(self.points)

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -101,7 +101,7 @@ class GaussianSource(Table):
     covariance: tuple[tuple[Number, ...], ...] | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self):
         given = [
             k
             for k in ("std", "variance", "spectrum", "covariance")
@@ -146,7 +146,7 @@ class MixtureSource(Table):
     ) = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self):
         if len({len(m) for m in self.means}) != 1:
             raise ValueError("all means need the same number of coordinates")
         for name in ("weights", "covariances"):
@@ -189,7 +189,6 @@ class CircleSource(Table):
 class FiniteSource(Table):
     """A finite data set, split disjointly; `sha256` of its content is filled in by a run."""
 
-    deduplicate: bool = False
     sha256: str | None = None
 
 
@@ -199,7 +198,7 @@ class DigitsSource(FiniteSource):
     kind: Literal["digits"]
 
     def build(self) -> Dataset:
-        return datasets.digits(deduplicate=self.deduplicate)
+        return datasets.digits()
 
 
 class GlyphsSource(FiniteSource):
@@ -217,6 +216,7 @@ class ArraySource(FiniteSource):
     kind: Literal["array"]
     path: str
     key: str | None = None
+    deduplicate: bool = False
 
     def build(self) -> Dataset:
         return datasets.array(self.path, key=self.key, deduplicate=self.deduplicate)
@@ -228,6 +228,7 @@ class ImagesSource(FiniteSource):
     kind: Literal["images"]
     path: str
     colour: bool | None = None
+    deduplicate: bool = False
 
     def build(self) -> Dataset:
         return datasets.images(self.path, colour=self.colour, deduplicate=self.deduplicate)
@@ -396,7 +397,7 @@ class Measurement(Table):
     model: AnyModel
 
     @model_validator(mode="after")
-    def _known_criteria(self) -> Self:
+    def _known_criteria(self):
         known = [*GROUPS, *CRITERIA]
         unknown = [c for c in self.criteria if c not in known]
         if unknown:
@@ -459,7 +460,7 @@ class Sweep(Measurement):
     headline: str | None = None
 
     @model_validator(mode="after")
-    def _grid(self) -> Self:
+    def _grid(self):
         if list(self.n) != sorted(set(self.n)):
             raise ValueError(f"n must increase without repeats, got {list(self.n)}")
         for path, values in self.axes.items():

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +88,7 @@ class Store:
                 "another folder with --out."
             ) from None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -322,18 +322,25 @@ class Results:
         )
 
     def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
-        """How many cells of each n are copying, train-biased, poor, generalizing, undecided."""
+        """How many cells of each n are copying, train-biased, poor, generalizing, undecided.
+
+        Nothing is counted unless the label test and the sliced Wasserstein distance were measured.
+        """
         setting = self.settings[0] if setting is None else setting
-        power = {n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n}
         counts: dict[int, dict[str, int]] = {n: {} for n in self.sweep.n}
+        if not {"train_bias", "sliced_wasserstein"} <= set(self.sweep.measured):
+            return counts
+        power = {
+            n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n
+        }
         for r in self.records:
-            model, oracle = r.row.values.get("model", {}), r.row.values.get("oracle", {})
-            if dict(r.setting) == dict(setting) and "copying_p" in model:
+            if dict(r.setting) == dict(setting) and r.row.status == "done":
+                model, oracle = r.row.values["model"], r.row.values["oracle"]
                 name = verdict.regime(
                     copying_p=model["copying_p"],
                     train_bias_p=model["train_bias_p"],
-                    quality=model.get("sliced_wasserstein", math.nan),
-                    oracle_quality=oracle.get("sliced_wasserstein", math.nan),
+                    quality=model["sliced_wasserstein"],
+                    oracle_quality=oracle["sliced_wasserstein"],
                     power=power[r.n],
                 )
                 counts[r.n][name] = counts[r.n].get(name, 0) + 1

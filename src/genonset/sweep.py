@@ -269,7 +269,7 @@ def dask_executor(address: str) -> Executor:
     if address.startswith("dask:local:") and address.removeprefix("dask:local:").isdigit():
         workers = int(address.removeprefix("dask:local:"))
         cluster = LocalCluster(
-            n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit="2GiB"
+            n_workers=workers, threads_per_worker=1, dashboard_address=":0", memory_limit="2GiB"
         )
         return Client(cluster).get_executor()
     if address.startswith("dask://"):

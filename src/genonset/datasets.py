@@ -1,0 +1,850 @@
+"""Finite data: files, image folders, digits, glyphs; their checks and their disjoint splits.
+
+A data set stands in for a source that cannot be drawn from again. What comes out of a loader is
+finite, not constant, float64, without constant coordinates, and carries the kernel's scale
+
+    (1)  std = sqrt(tr Cov / d)
+
+Replicate r of an experiment cuts a data set of size N once, without replacement, into
+
+    (2)  an evaluation half E_r, floor(N / 2) points, the same for every n:  original, then oracle
+    (3)  the other half F_r:  training, held_out and null, n points each, drawn anew for every n
+
+so the five roles never share a point, and training and held_out are exchangeable. Replicates are
+overlapping subsets of one data set: what is computed from them is conditional on that set.
+
+Sets compared with one another must be in the same units. Three conventions are recognized by their
+ends: [0, 1], [-1, 1] and 0..255. Of two sets a, b with n_a, n_b rows, means m, standard deviations
+s of all values, and r the larger standard deviation of a row's mean,
+
+    (4)  gap = (|m_a - m_b| - 4 r sqrt(1/n_a + 1/n_b)) / max(s_a, s_b)
+
+is the distance of the centres beyond sampling error. The pair is refused when
+
+    (5)  both conventions are recognized, they differ, and gap > 1/10; or
+    (6)  one holds integers and the other floating-point numbers; or
+    (7)  one convention is recognized, gap > 1/4, and read in another convention the second set
+         has the first one's centre (gap < 1/4) and spread (within a factor 3/2): samples left
+         unclipped at the ends; or
+    (8)  gap > 3/4 and the middle half of each set leaves the range of the other, or gap > 2 and
+         that of one does; and both have at least 10 rows.
+
+A difference of spread alone is a property of the generator, not of the units: it is worth a
+sentence beyond a factor 2, never a refusal.
+"""
+
+import functools
+import hashlib
+import itertools
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from genonset import seeds
+from genonset.errors import ConfigError, DataError, GenonsetError
+from genonset.tensors import Samples, Vectors, flatten, require_finite
+
+Indices = Int64[Tensor, "k"]
+"""Rows of a data set."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """Finite data as the other rooms take them, and the facts a report states about them.
+
+    Attributes:
+        name: what messages call it.
+        points: the data, float64: shape (n, *shape), or (n, d) when constant coordinates were
+            dropped.
+        shape: shape of one point as it was read; an image is (channels, height, width).
+        kept: mask of the flattened coordinates that vary, or None when all do.
+        constants: value of every dropped coordinate, or None.
+        n_duplicates: rows found equal to an earlier one (removed where the loader was asked to).
+    """
+
+    name: str
+    points: Tensor
+    shape: tuple[int, ...]
+    kept: Tensor | None = None
+    constants: Tensor | None = None
+    n_duplicates: int = 0
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of one of the `points`."""
+        return math.prod(self.points.shape[1:])
+
+    @property
+    def n_constant(self) -> int:
+        """Number of constant coordinates that were dropped."""
+        return 0 if self.constants is None else len(self.constants)
+
+    @property
+    def std(self) -> float:
+        """Root mean variance of a coordinate of `points`, equation (1): the kernel's scale."""
+        return math.sqrt(float(flatten(self.points).var(0, correction=0).mean()))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results must know about the data, a sentence each."""
+        notes = []
+        if self.n_constant:
+            notes.append(
+                f"{self.name}: {self.n_constant} constant coordinates were dropped, "
+                f"{self.dim} remain."
+            )
+        if self.n_duplicates:
+            notes.append(
+                f"{self.name}: {self.n_duplicates} duplicate rows were found; "
+                "set deduplicate = true in [source] to remove such rows."
+            )
+        return tuple(notes)
+
+    def restore(self, points: Tensor) -> Samples:
+        """Points like `self.points` in their first shape, dropped coordinates filled in again.
+
+        Args:
+            points: shape (m, *self.points.shape[1:]), from this set or generated.
+
+        Returns:
+            Shape (m, *self.shape), float64.
+
+        Raises:
+            DataError: if the points have another number of coordinates.
+        """
+        rows = flatten(points)
+        if rows.shape[1] != self.dim:
+            raise DataError(
+                f"{self.name}: points of {rows.shape[1]} coordinates cannot be restored; "
+                f"this data set has {self.dim} varying coordinates."
+            )
+        if self.kept is not None and self.constants is not None:
+            whole = rows.new_empty(len(rows), len(self.kept))
+            whole[:, self.kept] = rows
+            whole[:, ~self.kept] = self.constants
+            rows = whole
+        return rows.reshape(len(rows), *self.shape)
+
+
+# Checks ------------------------------------------------------------------------------------------
+
+
+def _first_of_each(points: Samples) -> Indices:
+    """Index of the first row of every distinct value, ascending."""
+    seen: dict[bytes, int] = {}
+    for index, row in enumerate((flatten(points) + 0.0).numpy()):  # + 0.0: -0.0 equals 0.0
+        seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), index)
+    return torch.tensor(list(seen.values()), dtype=torch.int64)
+
+
+def count_duplicates(points: Samples) -> int:
+    """Number of rows that equal an earlier row.
+
+    >>> count_duplicates(torch.tensor([[0.0], [1.0], [0.0], [0.0]]))
+    2
+    """
+    return len(points) - len(_first_of_each(points))
+
+
+def deduplicate(points: Samples) -> Samples:
+    """The distinct rows, each where it first occurs.
+
+    >>> deduplicate(torch.tensor([[2.0], [1.0], [2.0]])).tolist()
+    [[2.0], [1.0]]
+    """
+    return points[_first_of_each(points)]
+
+
+def drop_constant(points: Samples) -> tuple[Vectors, Tensor]:
+    """The flattened coordinates that take more than one value, and the mask that kept them.
+
+    >>> drop_constant(torch.tensor([[7.0, 0.0], [7.0, 1.0]]))[0].tolist()
+    [[0.0], [1.0]]
+    """
+    rows = flatten(points)
+    kept = rows.amin(0) < rows.amax(0)
+    return rows[:, kept], kept
+
+
+def require_varied(name: str, points: Tensor) -> Tensor:
+    """Return `points` unchanged if they are at least two and not all equal.
+
+    Raises:
+        DataError: otherwise.
+    """
+    if points.ndim < 2 or len(points) < 2 or points[0].numel() == 0:
+        raise DataError(
+            f"{name}: an array of shape {tuple(points.shape)} is not a set of points. The first "
+            "axis counts the points, at least 2, the others are their coordinates, at least 1: "
+            "n numbers are points of one coordinate as an array of shape (n, 1)."
+        )
+    if bool((points == points[0]).all()):
+        raise DataError(
+            f"{name}: all {len(points)} points are equal, so there is nothing to learn and no "
+            "scale to measure. Check what was written to this data set."
+        )
+    return points
+
+
+def prepare(name: str, points: Tensor, *, deduplicate: bool = False) -> Dataset:
+    """A data set from a tensor in memory: checked, float64, without constant coordinates.
+
+    Args:
+        name: what messages call it.
+        points: shape (n, *shape), real numbers.
+        deduplicate: keep only the first of equal rows. They are counted either way.
+
+    Raises:
+        DataError: if values are not finite, or all points are equal.
+    """
+    points = require_varied(name, require_finite(name, points.detach().cpu().to(torch.float64)))
+    first = _first_of_each(points)
+    n_duplicates = len(points) - len(first)
+    if deduplicate:
+        points = points[first]
+    varying, kept = drop_constant(points)
+    if bool(kept.all()):
+        return Dataset(
+            name=name, points=points, shape=tuple(points.shape[1:]), n_duplicates=n_duplicates
+        )
+    return Dataset(
+        name=name,
+        points=varying,
+        shape=tuple(points.shape[1:]),
+        kept=kept,
+        constants=flatten(points[:1])[0, ~kept],
+        n_duplicates=n_duplicates,
+    )
+
+
+# Data that ship with packages --------------------------------------------------------------------
+
+
+@functools.cache
+def digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in [-1, 1].
+
+    Three pixels never vary and are dropped: 61 coordinates remain.
+
+    >>> digits().n_constant, tuple(digits().points.shape)
+    (3, (1797, 61))
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, _ = load_digits(return_X_y=True)
+    return prepare("digits", torch.from_numpy(np.asarray(pixels).reshape(-1, 1, 8, 8) / 8 - 1))
+
+
+_FACES = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "STIXGeneral",
+)
+_PIXELS, _FONT_SIZE = 16, 13
+
+
+@functools.cache
+def glyphs() -> Dataset:
+    """The characters of nine fonts that ship with matplotlib, 16 x 16 pixels in [-1, 1].
+
+    About 28,000 distinct white-on-black images: every printable character of a face at 13 pixels,
+    its ink centred, in order of face and code point. A character whose ink is wider or higher than
+    16 pixels is left out, as is one without ink or equal to an earlier image. The exact number
+    depends on the font renderer inside Pillow.
+
+    Raises:
+        DataError: if matplotlib was installed without its fonts.
+    """
+    from matplotlib import get_data_path
+
+    folder = Path(get_data_path(), "fonts", "ttf")
+    try:
+        drawn = dict.fromkeys(
+            itertools.chain.from_iterable(_draw(folder / f"{face}.ttf") for face in _FACES)
+        )
+    except OSError as error:
+        raise DataError(
+            f"glyphs: matplotlib's own fonts are not where it keeps them ({_brief(error)}). "
+            "Install matplotlib from PyPI or conda, which ship them."
+        ) from error
+    pixels = np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(-1, 1, _PIXELS, _PIXELS)
+    return prepare("glyphs", _signed(pixels))
+
+
+def _draw(font: Path) -> Iterable[bytes]:
+    """Pixels of the printable characters of a font that fit, in order of code point."""
+    from matplotlib.ft2font import FT2Font
+    from PIL import Image, ImageDraw, ImageFont
+
+    face = ImageFont.truetype(font, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    for character in map(chr, sorted(FT2Font(str(font)).get_charmap())):
+        if not character.isprintable():
+            continue
+        canvas = Image.new("L", (3 * _PIXELS, 3 * _PIXELS))
+        ImageDraw.Draw(canvas).text((_PIXELS, _PIXELS), character, fill=255, font=face)
+        ink = canvas.getbbox()
+        if ink is None or max(ink[2] - ink[0], ink[3] - ink[1]) > _PIXELS:
+            continue
+        left, top = (ink[0] + ink[2] - _PIXELS) // 2, (ink[1] + ink[3] - _PIXELS) // 2
+        yield canvas.crop((left, top, left + _PIXELS, top + _PIXELS)).tobytes()
+
+
+def _signed(pixels: np.ndarray) -> Tensor:
+    """Grey levels 0..255 as float64 in [-1, 1]."""
+    return torch.from_numpy(pixels / 127.5 - 1)
+
+
+# Arrays in files ---------------------------------------------------------------------------------
+
+
+def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False) -> Dataset:
+    """The points in a .npy, .npz, .pt or .safetensors file, one a row.
+
+    Args:
+        path: the file.
+        key: which array, where the file holds several.
+        deduplicate: keep only the first of equal rows.
+
+    Raises:
+        DataError: if the file cannot be read, or its points fail the checks of `prepare`.
+    """
+    return prepare(Path(path).name, read_array(path, key=key), deduplicate=deduplicate)
+
+
+def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
+    """The array in a .npy, .npz, .pt or .safetensors file, in the number type it was saved in.
+
+    Pickled Python objects are never loaded: opening them would run code of whoever wrote the file.
+
+    Raises:
+        DataError: if the file is missing, damaged, not numeric, or the key does not choose one
+            array.
+    """
+    path = Path(path)
+    readers = {
+        ".npy": (_read_npy, "numpy.save(path, array)"),
+        ".npz": (_read_npz, "numpy.savez(path, name=array)"),
+        ".pt": (_read_pt, "torch.save(tensor, path)"),
+        ".safetensors": (_read_safetensors, "safetensors.torch.save_file({name: tensor}, path)"),
+    }
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        found = "is not a file" if path.exists() else "does not exist"
+        raise DataError(
+            f"{_quote(path)} {found}; arrays are read from {', '.join(readers)} files."
+        )
+    if suffix not in readers:
+        raise DataError(
+            f"{_quote(path)} ends in {suffix!r}; arrays are read from {', '.join(readers)} files. "
+            "Convert it with numpy.save('points.npy', array)."
+        )
+    read, write = readers[suffix]
+    try:
+        return _require_real(path, read(path, key))
+    except GenonsetError:
+        raise
+    except Exception as error:  # parsers of damaged files raise exceptions of any type
+        raise DataError(
+            f"{_quote(path)} cannot be read as {suffix}: it is damaged, cut short, or holds "
+            f"Python objects instead of numbers ({type(error).__name__}). Pickled objects are "
+            "never loaded, because opening them runs code of whoever wrote the file. "
+            f"Write the numbers again with {write}."
+        ) from error
+
+
+def _read_npy(path: Path, key: str | None) -> Tensor:
+    _refuse_key(path, key)
+    return _from_numpy(path, np.lib.format.open_memmap(path, mode="r"))
+
+
+def _read_npz(path: Path, key: str | None) -> Tensor:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return _from_numpy(path, archive[_choose(path, archive.files, key)])
+
+
+def _read_pt(path: Path, key: str | None) -> Tensor:
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(loaded, Tensor):
+        _refuse_key(path, key)
+        return loaded
+    if not isinstance(loaded, Mapping):
+        raise DataError(
+            f"{_quote(path)} holds a {type(loaded).__name__}; a tensor or a dictionary of tensors "
+            "is needed. Save it with torch.save(tensor, path)."
+        )
+    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
+    return tensors[_choose(path, list(tensors), key)]
+
+
+def _read_safetensors(path: Path, key: str | None) -> Tensor:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as archive:
+        return archive.get_tensor(_choose(path, sorted(archive.keys()), key))
+
+
+def _from_numpy(path: Path, values: np.ndarray) -> Tensor:
+    """A copy in memory, in the machine's byte order."""
+    if values.dtype.kind not in "fiub":
+        raise DataError(
+            f"{_quote(path)} holds values of type {values.dtype}; only real numbers are accepted. "
+            "Select the numeric columns and save them with numpy.save(path, array)."
+        )
+    wide = values.dtype.kind == "f" and values.dtype.itemsize > 8
+    dtype = np.dtype(np.float64) if wide else values.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(values, dtype=dtype))
+
+
+def _require_real(path: Path, values: Tensor) -> Tensor:
+    dense = values.layout is torch.strided and not values.is_quantized and not values.is_meta
+    if values.is_complex() or not dense:
+        raise DataError(
+            f"{_quote(path)} holds a {values.dtype} tensor of layout {values.layout}; dense "
+            "tensors of real numbers are accepted. Save values.to_dense(), or real and imaginary "
+            "parts as coordinates."
+        )
+    return values.detach()
+
+
+def _refuse_key(path: Path, key: str | None) -> None:
+    if key is not None:
+        raise DataError(
+            f"{_quote(path)} holds one array, so there is no key {key!r} to choose. Leave the key "
+            "out."
+        )
+
+
+def _choose(path: Path, names: Sequence[str], key: str | None) -> str:
+    """The key asked for, or the only one there is."""
+    if key is None and len(names) == 1:
+        return names[0]
+    if key is not None and key in names:
+        return key
+    if not names:
+        raise DataError(f"{_quote(path)} holds no array. Check what was saved to it.")
+    wrong = "needs a key, for it holds several arrays" if key is None else f"has no key {key!r}"
+    listed = _listed([repr(name) for name in names], separator=", ")
+    raise DataError(f"{_quote(path)} {wrong}. Its keys are {listed}; choose one as `key`.")
+
+
+# Image folders -----------------------------------------------------------------------------------
+
+_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_MAX_PIXELS = 4096 * 4096
+
+
+def images(
+    folder: str | Path, *, colour: bool | None = None, deduplicate: bool = False
+) -> Dataset:
+    """The png, jpg, webp and bmp images of a folder, in [-1, 1]; arguments as in `read_images`.
+
+    Raises:
+        DataError: as `read_images` and `prepare`.
+    """
+    points = read_images(folder, colour=colour)
+    return prepare(Path(folder).resolve().name, points, deduplicate=deduplicate)
+
+
+def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
+    """The png, jpg, webp and bmp images of a folder and its folders, by relative path.
+
+    Grey levels 0..255 become -1..1. Hidden files (`.name`) and files with other endings are not
+    images. Transparency is dropped when `colour` is given and refused otherwise.
+
+    Args:
+        folder: looked through to any depth; links to folders are followed.
+        colour: None takes grey or RGB images as they are; True makes all RGB, False all grey.
+
+    Returns:
+        Shape (n, channels, height, width), float64.
+
+    Raises:
+        DataError: if there is no image, one cannot be read or has more than 4096 x 4096 pixels,
+            sizes or modes differ, or a link leads back to a folder that contains it.
+    """
+    folder = Path(folder)
+    files = _image_files(folder)
+    decoded, unreadable = [], []
+    kinds: Counter[str] = Counter()
+    for file in files:
+        try:
+            kind, pixels = _decode(file, colour)
+        except Exception as error:  # decoders of damaged files raise exceptions of any type
+            unreadable.append(f"  {_quote(file.relative_to(folder))}: {_brief(error)}")
+        else:
+            kinds[kind] += 1
+            decoded.append(pixels)
+    if unreadable:
+        raise DataError(
+            f"{_quote(folder)}: {len(unreadable)} of {len(files)} images cannot be read:\n"
+            f"{_listed(unreadable)}\n"
+            "Remove or repair them: leaving images out silently would change the data set."
+        )
+    if len(kinds) > 1 or any(pixels is None for pixels in decoded):
+        seen = [f"  {count} of {kind}" for kind, count in kinds.most_common()]
+        raise DataError(
+            f"{_quote(folder)}: all images must have one size, and one mode, grey (L) or RGB. "
+            f"Found:\n{_listed(seen)}\n"
+            "Modes: colour=True makes every image RGB, colour=False grey (transparency is "
+            "dropped; 16-bit and floating-point images are not converted).\n"
+            "Sizes: resize copies first, e.g. PIL.Image.open(file).resize((32, 32)).save(copy)."
+        )
+    return _signed(np.stack([pixels for pixels in decoded if pixels is not None]))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    """Image files below a folder, sorted by relative path."""
+    if not folder.is_dir():
+        found = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{_quote(folder)} {found}; a folder of images is needed.")
+    try:
+        files = list(_walk(folder, (folder.resolve(),)))
+    except OSError as error:
+        raise DataError(f"{_quote(folder)} cannot be listed: {_brief(error)}") from error
+    chosen = [file for file in files if file.suffix.lower() in _IMAGE_ENDINGS]
+    if not chosen:
+        endings = Counter(file.suffix.lower() or "(no ending)" for file in files)
+        others = _listed([f"{count} {ending!r}" for ending, count in endings.items()], ", ")
+        raise DataError(
+            f"{_quote(folder)} holds no image; files ending in {', '.join(_IMAGE_ENDINGS)} are "
+            f"read. Other files found: {others or 'none'}. Check the path, or convert the files."
+        )
+    return sorted(chosen, key=lambda file: file.relative_to(folder).as_posix())
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterable[Path]:
+    """Visible files below a folder; `above` are the real paths of the folders that contain it."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() and not entry.exists():
+            raise DataError(
+                f"{_quote(entry)} is a symbolic link that leads nowhere or to itself. Remove it, "
+                "or restore what it points to."
+            )
+        if not entry.is_dir():
+            yield entry
+        elif (real := entry.resolve()) in above:
+            raise DataError(
+                f"{_quote(entry)} is a symbolic link back to a folder that contains it, so the "
+                "folder has no end. Remove the link."
+            )
+        else:
+            yield from _walk(entry, (*above, real))
+
+
+def _decode(file: Path, colour: bool | None) -> tuple[str, np.ndarray | None]:
+    """Mode and size of an image, and its pixels (channels, height, width) if they are accepted."""
+    from PIL import Image
+
+    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+        opened = Image.open(file, formats=_IMAGE_FORMATS)
+    with opened as image:
+        size = f"{image.width} x {image.height}"
+        if image.width * image.height > _MAX_PIXELS:
+            raise DataError(f"{size} pixels are more than this program opens ({_MAX_PIXELS:,})")
+        mode = "L" if image.mode == "1" else image.mode
+        if colour is not None and image.mode in _CONVERTIBLE:
+            mode = "RGB" if colour else "L"
+        if mode not in ("L", "RGB"):
+            image.load()
+            return f"{mode} {size}", None
+        plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
+        pixels = np.asarray(plain.convert(mode))
+        return f"{mode} {size}", pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+# Units -------------------------------------------------------------------------------------------
+
+_CONVENTIONS = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0), "0..255": (0.0, 255.0)}
+
+
+def describe_units(points: Tensor) -> str:
+    """The convention that data keep: "[0, 1]", "[-1, 1]", "0..255", or "free".
+
+    A convention is recognized when the data stay inside its ends and reach within 5 % of both.
+
+    >>> describe_units(torch.tensor([[0.0, 0.2], [0.99, 0.5]]))
+    '[0, 1]'
+    """
+    low, high = float(points.min()), float(points.max())
+    for name, (bottom, top) in _CONVENTIONS.items():
+        near, rounding = 0.05 * (top - bottom), 1e-6 * (top - bottom)
+        reaches_bottom = bottom - rounding <= low <= bottom + near
+        if reaches_bottom and top - near <= high <= top + rounding:
+            return name
+    return "free"
+
+
+class _Summary(NamedTuple):
+    """What the rules (4) to (8) look at, of one set."""
+
+    name: str
+    dtype: torch.dtype
+    convention: str
+    n: int
+    low: float
+    high: float
+    quartiles: tuple[float, float]
+    mean: float
+    std: float
+    row_std: float  # standard deviation of a row's mean
+
+    @classmethod
+    def of(cls, name: str, points: Tensor) -> "_Summary":
+        if points.ndim == 0 or points.numel() == 0:
+            raise DataError(f"{name}: an array of shape {tuple(points.shape)} holds no points.")
+        rows = require_finite(name, flatten(points.detach().cpu()))
+        lower, upper = np.quantile(rows.numpy(), [0.25, 0.75])
+        return cls(
+            name=name,
+            dtype=points.dtype,
+            convention=describe_units(rows),
+            n=len(rows),
+            low=float(rows.min()),
+            high=float(rows.max()),
+            quartiles=(float(lower), float(upper)),
+            mean=float(rows.mean()),
+            std=float(rows.std(correction=0)),
+            row_std=float(rows.mean(1).std(correction=0)),
+        )
+
+    def reread(self, convention: str, target: str) -> "_Summary":
+        """Centre and spread if the values were in `convention` and were converted to `target`."""
+        (bottom, top), (low, high) = _CONVENTIONS[convention], _CONVENTIONS[target]
+        scale = (high - low) / (top - bottom)
+        return self._replace(
+            mean=low + scale * (self.mean - bottom),
+            std=scale * self.std,
+            row_std=scale * self.row_std,
+        )
+
+
+def _gap(a: _Summary, b: _Summary) -> float:
+    """Distance of the centres beyond sampling error, in units of the wider spread: (4)."""
+    distance = abs(a.mean - b.mean)
+    error = max(a.row_std, b.row_std) * math.sqrt(1 / a.n + 1 / b.n)
+    return (distance - 4 * error) / max(a.std, b.std, 1e-300)
+
+
+def _is_whole(a: _Summary) -> bool:
+    return not a.dtype.is_floating_point
+
+
+def _looks_converted(a: _Summary, b: _Summary) -> str | None:
+    """The convention in which b, read so, agrees with a: (7)."""
+    if a.convention == "free" or b.convention != "free" or _gap(a, b) <= 1 / 4:
+        return None
+    for convention in _CONVENTIONS.keys() - {a.convention}:
+        read = b.reread(convention, a.convention)
+        if _gap(a, read) < 1 / 4 and 2 / 3 < read.std / max(a.std, 1e-300) < 3 / 2:
+            return convention
+    return None
+
+
+def _leaves_range(a: _Summary, b: _Summary) -> bool:
+    """Whether part of the middle half of a lies outside the range of b."""
+    return a.quartiles[0] < b.low or a.quartiles[1] > b.high
+
+
+def _is_elsewhere(a: _Summary, b: _Summary) -> bool:
+    """Whether centre and range disagree grossly: (8)."""
+    enough = {1: 2, 2: 3 / 4}
+    n_leaving = _leaves_range(a, b) + _leaves_range(b, a)
+    return min(a.n, b.n) >= 10 and _gap(a, b) > enough.get(n_leaving, math.inf)
+
+
+def _disagreement(a: _Summary, b: _Summary) -> str | None:
+    """Why two sets cannot be in the same units, (5) to (8), or None."""
+    both = "free" not in (a.convention, b.convention)
+    if both and a.convention != b.convention and _gap(a, b) > 1 / 10:
+        return f"{a.name} is in {a.convention}, {b.name} in {b.convention}"
+    if _is_whole(a) != _is_whole(b):
+        return (
+            f"{a.name} is stored as {_short(a.dtype)}, {b.name} as {_short(b.dtype)}: integers "
+            "and floating-point numbers seldom share units"
+        )
+    for known, other in ((a, b), (b, a)):
+        if (convention := _looks_converted(known, other)) is not None:
+            return (
+                f"{known.name} is in {known.convention}, and {other.name} agrees with it only "
+                f"when read as {convention}"
+            )
+    if _is_elsewhere(a, b):
+        return f"{a.name} and {b.name} disagree in both centre and range"
+    return None
+
+
+def check_same_units(
+    named: Mapping[str, Tensor], *, allow_mixed_units: bool = False
+) -> tuple[str, ...]:
+    """Refuse sets that cannot be in the same units, by rules (5) to (8).
+
+    Args:
+        named: sets by name, shape (n, *shape), in the number types they were read in.
+        allow_mixed_units: return the reasons as warnings instead of raising.
+
+    Returns:
+        Warnings, one sentence each: differences of spread beyond a factor 2, and the reasons
+        that were waved through.
+
+    Raises:
+        DataError: if two sets disagree, with the ranges of all of them; or values are not finite.
+    """
+    sets = [_Summary.of(name, points) for name, points in named.items()]
+    pairs = list(itertools.combinations(sets, 2))
+    reasons = [reason for a, b in pairs if (reason := _disagreement(a, b)) is not None]
+    if reasons and not allow_mixed_units:
+        raise DataError(
+            "The sets are not in the same units, so distances between them mean nothing:\n"
+            + "".join(f"  - {reason}\n" for reason in reasons)
+            + _table(sets)
+            + "\nConvert all of them to one convention and number type. If they do share units, "
+            "insist with --allow-mixed-units (allow_mixed_units=True)."
+        )
+    spreads = [
+        f"the spread of {b.name} is {b.std / a.std:.3g} times that of {a.name}"
+        for a, b in pairs
+        if min(a.std, b.std) > 0 and not 1 / 2 <= b.std / a.std <= 2
+    ]
+    return (*reasons, *spreads)
+
+
+def _table(sets: Sequence[_Summary]) -> str:
+    """Ranges and moments of the sets, one line each."""
+    width = max(len(a.name) for a in sets)
+    head = f"  {'':{width}} {'min':>9} {'max':>9} {'mean':>9} {'std':>9}  units"
+    lines = [
+        f"  {a.name:{width}} {a.low:9.4g} {a.high:9.4g} {a.mean:9.4g} {a.std:9.4g}  "
+        f"{a.convention}, {_short(a.dtype)}"
+        for a in sets
+    ]
+    return "\n".join([head, *lines])
+
+
+# Splits ------------------------------------------------------------------------------------------
+
+
+class Split(NamedTuple):
+    """Rows of a data set by role; no row has two roles."""
+
+    training: Indices
+    held_out: Indices
+    null: Indices
+    original: Indices
+    oracle: Indices
+
+
+def split(
+    size: int,
+    *,
+    n: int,
+    n_original: int | None = None,
+    n_generated: int | None = None,
+    seed: int,
+    replicate: int,
+) -> Split:
+    """Disjoint roles of one replicate, equations (2) and (3), uniform without replacement.
+
+    The draws depend on (seed, replicate) for the halves, `original` and `oracle`, and on
+    (seed, replicate, n) for the order of the other half: every n of a replicate has the same
+    `original` and `oracle`.
+
+    Args:
+        size: number of points of the data set.
+        n: size of `training`, `held_out` and `null`, each.
+        n_original: size of `original`; half of the evaluation half if not given.
+        n_generated: size of `oracle`; the rest of the evaluation half if not given.
+        seed: seed of the experiment.
+        replicate: index of the replicate.
+
+    Raises:
+        ConfigError: if the sizes do not fit, with the largest that do.
+    """
+    _require_fit(size, n)
+    n_original, n_generated = _evaluation_sizes(size, n_original, n_generated)
+    order = torch.randperm(size, generator=seeds.generator(seed, "halves", replicate))
+    evaluation, other = order[: size // 2], order[size // 2 :]
+    fitted = torch.randperm(len(other), generator=seeds.generator(seed, "fitted", replicate, n))
+    training, held_out, null = other[fitted[: 3 * n]].split(n)
+    original, oracle = evaluation[: n_original + n_generated].split([n_original, n_generated])
+    return Split(training, held_out, null, original, oracle)
+
+
+def _require_fit(size: int, n: int) -> None:
+    """Refuse n unless 3 n points fit in the half (3) of a data set."""
+    other = size - size // 2
+    if 1 <= n <= other // 3:
+        return
+    if other < 3:
+        raise ConfigError(
+            f"A data set of {size} points cannot be split: its training half needs 3 points, for "
+            "n = 1. At least 5 points are needed."
+        )
+    raise ConfigError(
+        f"n = {n} does not fit: training, held-out and null sets take 3 n = {3 * n} points, and "
+        f"their half of the {size} points of the data set has {other}. n can be 1 to {other // 3}."
+    )
+
+
+def _evaluation_sizes(
+    size: int, n_original: int | None, n_generated: int | None
+) -> tuple[int, int]:
+    """Sizes of `original` and `oracle`, at least 1 each and together in the half (2)."""
+    half = size // 2
+    first = half // 2 if n_original is None else n_original
+    if not 1 <= first < half:
+        raise ConfigError(
+            f"n_original = {first} does not fit: it comes from one half of the {size} points of "
+            f"the data set, {half}, beside at least 1 point for the oracle. n_original can be 1 "
+            f"to {half - 1}."
+        )
+    second = half - first if n_generated is None else n_generated
+    if not 1 <= second <= half - first:
+        raise ConfigError(
+            f"n_generated = {second} does not fit: the oracle's points come from one half of the "
+            f"{size} points of the data set, {half}, less n_original = {first}. n_generated can "
+            f"be 1 to {half - first}, or take a smaller n_original."
+        )
+    return first, second
+
+
+# Words in messages -------------------------------------------------------------------------------
+
+
+def _quote(path: Path) -> str:
+    """A path on one line: control characters in file names cannot reach the terminal."""
+    return repr(str(path))
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _brief(error: Exception) -> str:
+    """The first line of what an exception says."""
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return said[0] if len(said[0]) <= 160 else f"{said[0][:157]}..."
+
+
+def _listed(lines: Sequence[str], separator: str = "\n", most: int = 12) -> str:
+    """The first lines, and how many more there are."""
+    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
+    return separator.join([*lines[:most], *more])

@@ -1,0 +1,273 @@
+"""A number with its interval, and the exact p-value of a label permutation.
+
+A share of k successes in m trials has the score interval of Wilson, z the normal quantile:
+
+    (1)  (k + z²/2 ± z sqrt(k (m - k)/m + z²/4)) / (m + z²)
+
+Any other statistic has a bootstrap interval: the empirical quantiles, over resamples of the rows,
+at the *expanded* levels
+
+    (2)  alpha' = Phi(-sqrt(m/(m - 1)) t_{m-1}(1 - alpha)),    alpha = (1 - confidence)/2
+
+which for a mean make up for the two reasons why a plain percentile interval is too short at small
+m: the resamples vary by (m - 1)/m of the variance, and that variance is itself estimated.
+
+A label test draws a subset A of `n_chosen` of N items at random and sums their counts,
+S = sum_{i in A} c_i. Give each item an independent Bernoulli(p) label, p = n_chosen/N: given the
+number of labelled items the labelled set is uniform, whatever p, so
+
+    (3)  P(S >= s) = P(sum >= s, size = n_chosen) / P(size = n_chosen)
+
+and the pair (size, sum) is an independent sum over groups of items of equal count, each a
+binomial number of items. The zeros and the largest other group enter in closed form, the rest by
+convolution. Every term is positive and none exceeds one, so that a small p-value keeps its
+relative accuracy.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genonset.errors import ConfigError, DataError
+
+Array = NDArray[np.float64]
+_BLOCK = 1 << 22  # elements of one block of resampled values: 32 MiB of float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number with its interval.
+
+    >>> print(Estimate(value=0.3123, low=0.2711, high=0.3591, confidence=0.95))
+    0.31 [0.27, 0.36]
+    """
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+
+    def __str__(self) -> str:
+        return bracket(self.value, self.low, self.high)
+
+
+def bracket(value: float, low: float | None, high: float | None) -> str:
+    """Write a number and its interval with the digits that its width deserves.
+
+    An end that does not exist (None) is written "..".
+
+    >>> bracket(31.4, 27.1, None)
+    '31.4 [27.1, ..]'
+    """
+    ends = [end for end in (low, high) if end is not None]
+    width = max((abs(end - value) for end in ends), default=0.0) * 2 / max(len(ends), 1)
+    width = abs(high - low) if low is not None and high is not None else width
+    if 0 < width < math.inf and math.isfinite(value):
+        decimals = max(0, math.ceil(math.log10(5 / width)))
+        texts = [".." if x is None else f"{x:.{decimals}f}" for x in (value, low, high)]
+    else:
+        texts = [".." if x is None else f"{x:.4g}" for x in (value, low, high)]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+
+
+def require_confidence(confidence: float) -> float:
+    """Return `confidence` unchanged, or refuse what is not strictly between 0 and 1.
+
+    Raises:
+        ConfigError: unless 0 < confidence < 1.
+    """
+    if not 0 < confidence < 1:
+        raise ConfigError(
+            f"confidence is a share strictly between 0 and 1, for example 0.95; got {confidence}."
+        )
+    return confidence
+
+
+def wilson(successes: float, trials: float, *, confidence: float = 0.95) -> Estimate:
+    """Share of successes with its score interval, equation (1).
+
+    Args:
+        successes: k, from 0 to m.
+        trials: m, at least 1.
+        confidence: probability with which the interval covers.
+
+    Returns:
+        k/m; the interval lies in [0, 1] and has a positive width even at k = 0 and k = m.
+
+    Raises:
+        DataError: unless 0 <= k <= m and m >= 1.
+
+    Reference:
+        Wilson 1927, JASA 22, 209, his inequality for the true share.
+    """
+    from scipy.special import ndtri
+
+    require_confidence(confidence)
+    k, m = float(successes), float(trials)
+    if not (m >= 1 and 0 <= k <= m):
+        raise DataError(
+            f"A share needs 0 <= successes <= trials and trials >= 1, got {successes} of {trials}."
+        )
+    z = float(ndtri((1 + confidence) / 2))
+    centre, half = k + z**2 / 2, z * math.sqrt(k * (m - k) / m + z**2 / 4)
+    low = 0.0 if k == 0 else (centre - half) / (m + z**2)
+    high = 1.0 if k == m else (centre + half) / (m + z**2)
+    return Estimate(value=k / m, low=low, high=high, confidence=confidence)
+
+
+def expanded_levels(n_rows: int, confidence: float) -> tuple[float, float]:
+    """Lower and upper quantile levels of a bootstrap interval, equation (2).
+
+    Reference:
+        Hesterberg 2015, The American Statistician 69, 371, section 5.3.
+    """
+    from scipy.special import ndtr, stdtrit
+
+    t = float(stdtrit(n_rows - 1, (1 + confidence) / 2))
+    alpha = float(ndtr(-math.sqrt(n_rows / (n_rows - 1)) * t))
+    return alpha, 1 - alpha
+
+
+def resampled_rows(n_rows: int, n_resamples: int, seed: int) -> NDArray[np.intp]:
+    """Row numbers of bootstrap resamples, shape (n_resamples, n_rows)."""
+    return np.random.default_rng(seed).integers(n_rows, size=(n_resamples, n_rows))
+
+
+def bootstrap(
+    values: ArrayLike,
+    statistic: Callable[..., Any] = np.mean,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic with its bootstrap interval over the first axis, equation (2).
+
+    Args:
+        values: shape (m, ...); the m rows are independent and are drawn whole.
+        statistic: maps an array like `values` to one number. Where it has an argument `axis`,
+            all resamples are evaluated at once.
+        confidence: probability with which the interval covers.
+        n_resamples: number of resamples.
+        seed: of the resamples.
+
+    Raises:
+        DataError: with fewer than 3 rows, or with values that are not finite.
+
+    Reference:
+        Efron and Tibshirani 1993, chapter 13; Hesterberg 2015 for the levels.
+    """
+    require_confidence(confidence)
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim == 0 or len(data) < 3:
+        raise DataError(f"A bootstrap needs at least 3 rows, got shape {data.shape}.")
+    if not np.isfinite(data).all():
+        raise DataError(
+            f"A bootstrap takes finite values, got {int((~np.isfinite(data)).sum())} that are NaN "
+            "or infinite; remove these rows."
+        )
+    rows = resampled_rows(len(data), n_resamples, seed)
+    if "axis" in inspect.signature(statistic).parameters:
+        blocks = np.array_split(rows, 1 + rows.size * data[0].size // _BLOCK)
+        drawn = np.concatenate([statistic(data[block], axis=1) for block in blocks])
+        value = statistic(data, axis=0)
+    else:
+        drawn = np.array([statistic(data[row]) for row in rows])
+        value = statistic(data)
+    if np.ndim(value) != 0 or drawn.shape != (n_resamples,):
+        raise DataError(
+            f"A bootstrap needs a statistic that is one number, got shape {np.shape(value)} for "
+            f"values of shape {data.shape}."
+        )
+    low, high = np.quantile(drawn, expanded_levels(len(data), confidence))
+    return Estimate(value=float(value), low=float(low), high=float(high), confidence=confidence)
+
+
+def subset_sum_tail(counts: ArrayLike, n_chosen: int, observed: float) -> float:
+    """Exact P(S >= observed), S the sum of counts over a random subset, equation (3).
+
+    Args:
+        counts: N whole numbers, none negative.
+        n_chosen: size of the subset; all subsets of this size are equally likely.
+        observed: the sum that was seen.
+
+    Returns:
+        The one-sided p-value; its relative accuracy holds however small it is.
+
+    Raises:
+        DataError: if counts are not whole and non-negative, or n_chosen is not in 0 ... N.
+
+    Reference:
+        Fisher 1935, The Design of Experiments, section 21; the p-value of the label test.
+    """
+    numbers = np.asarray(counts)
+    if numbers.ndim != 1 or not np.array_equal(numbers, np.round(numbers)) or (numbers < 0).any():
+        raise DataError("The label permutation takes whole, non-negative counts, one an item.")
+    n_items = len(numbers)
+    if not 0 <= n_chosen <= n_items:
+        raise DataError(f"A subset of {n_chosen} of {n_items} items does not exist.")
+    numbers = numbers.astype(np.int64)
+    if n_chosen in (0, n_items):
+        return float((numbers.sum() if n_chosen else 0) >= observed)
+    p = n_chosen / n_items
+    sizes = dict(zip(*np.unique(numbers[numbers > 0], return_counts=True), strict=True))
+    zeros = _binomial(int(n_items - sum(sizes.values())), p)
+    last = max(sizes, key=lambda count: sizes[count], default=1)
+    final = _binomial(int(sizes.pop(last, 0)), p)
+    groups = {int(count): _binomial(int(size), p) for count, size in sizes.items()}
+    joint, sums = _size_and_sum(groups, n_chosen)
+    taken, j = np.arange(len(joint))[:, None], np.arange(len(final))
+    left = n_chosen - taken - j
+    possible = (left >= 0) & (left < len(zeros))
+    terms = final * np.where(possible, zeros[np.where(possible, left, 0)], 0.0)
+    # P(the last group gives j or more, the zeros fill the size up), a row for each number taken
+    tails = np.cumsum(np.pad(terms, ((0, 0), (0, 1)))[:, ::-1], axis=1)[:, ::-1]
+    start = np.clip(np.ceil((observed - sums) / last), 0, len(final)).astype(np.int64)
+    above = float((joint * tails[taken, start]).sum())
+    below = float((joint * (tails[:, :1] - tails[taken, start])).sum())
+    return above / (above + below)
+
+
+def _binomial(size: int, p: float) -> Array:
+    """Binomial weights b_0 ... b_size, 0 < p < 1, by ratios outwards from the mode."""
+    mode = min(size, int((size + 1) * p))
+    up = np.arange(mode, size)
+    down = np.arange(mode, 0, -1)
+    odds = p / (1 - p)
+    above = np.cumprod((size - up) / (up + 1) * odds)
+    below = np.cumprod(down / (size - down + 1) / odds)
+    weights = np.concatenate([below[::-1], [1.0], above])
+    return weights / weights.sum()
+
+
+def _size_and_sum(groups: dict[int, Array], largest: int) -> tuple[Array, NDArray[np.int64]]:
+    """Joint law of (size, sum), by convolving one group of equal counts after the other.
+
+    The columns count the excess sum - size * middle, whose range is much shorter than the sum's.
+
+    Args:
+        groups: for each count the binomial weights of its number of items.
+        largest: sizes above it are left out.
+
+    Returns:
+        probabilities of shape (sizes, excesses), and the sum that each entry stands for.
+    """
+    counts = [count for count, weights in groups.items() for _ in weights[1:]]
+    middle = sorted(counts)[len(counts) // 2] if counts else 0
+    joint, lowest = np.ones((1, 1)), 0
+    for count, weights in sorted(groups.items(), key=lambda group: len(group[1])):
+        step, top = count - middle, len(weights) - 1
+        rows, columns = joint.shape
+        grown = np.zeros((rows + top, columns + top * abs(step)))
+        shift = max(0, -step) * top
+        for j, weight in enumerate(weights):
+            first = shift + j * step
+            grown[j : j + rows, first : first + columns] += weight * joint
+        joint, lowest = grown[: largest + 1], lowest - shift
+    size, excess = np.indices(joint.shape, sparse=True)
+    return joint, excess + lowest + size * middle

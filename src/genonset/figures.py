@@ -1,0 +1,934 @@
+"""One function per figure: the results of a run in, a figure and the rows behind it out.
+
+Every figure is drawn from plain rows, one point a row, which are saved beside it: what is in the
+CSV is what is on the page. A point is a statistic over runs with its 95 % interval:
+
+    share     of runs in which something happened, Wilson interval
+    mean      over runs, bootstrap interval
+    median    over runs; with x_(1) <= ... <= x_(m) its interval is
+
+    (1)  [x_(j), x_(m+1-j)],   j the smallest number with P(Binomial(m, 1/2) <= j) >= 2.5 %
+
+which holds for any law and where runs are infinite, as a Kullback-Leibler divergence is for a
+singular law. With fewer than 6 runs no such interval exists and their whole range is given.
+
+Kernel errors are shown in units of
+
+    (2)  (4 pi s²)^(-d/2),
+
+the overlap with itself of a set smoothed by the paper's kernel, for every n: theory note (A2).
+"""
+
+import contextlib
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+
+from genonset.criteria import CRITERIA, ROLES
+from genonset.errors import DataError, StoreError
+from genonset.estimates import bootstrap, wilson
+from genonset.experiment import build
+from genonset.onset import Onset
+from genonset.store import Results
+
+Row = dict[str, Any]
+Setting = Mapping[str, Any]
+Look = dict[str, Any]
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Liberation Sans", "sans-serif"],
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 3.8,
+    "hatch.linewidth": 0.6,
+    "figure.facecolor": "white",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "genonset",
+    "pdf.fonttype": 42,
+}
+
+# Okabe and Ito 2008: told apart with any common colour vision, and by marker and dash besides.
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA5E93"
+ORANGE, SKY, GREY, INK = "#E69F00", "#56B4E9", "#6b6b6b", "#333333"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+
+LOOKS: dict[str, Look] = {
+    "model": {"color": BLUE, "linestyle": "-", "marker": "o", "zorder": 4},
+    "memorizer": {"color": VERMILION, "linestyle": "--", "marker": "v", "zorder": 2},
+    "oracle": {"color": GREEN, "linestyle": "-.", "marker": "^", "zorder": 2.5},
+    "null": {"color": PURPLE, "linestyle": ":", "marker": "s", "zorder": 3},
+}
+FAINT: Look = {"linewidth": 0.8, "markersize": 2.4, "alpha": 0.5, "elinewidth": 0.6}
+ROLE_LABELS = {role: role for role in ROLES} | {"null": "null: fresh points as training"}
+
+MIDDLE: Look = {"color": INK, "linewidth": 0.8, "linestyle": (0, (6, 3)), "label": "midpoint"}
+EXPECTED: Look = {"color": PURPLE, "linewidth": 0.8, "alpha": 0.6, "label": "null, expected"}
+FLOOR: Look = {"color": INK, "linewidth": 0.9, "label": "floor of the model, n → ∞"}
+TWICE: Look = {"color": INK, "linewidth": 0.8, "linestyle": ":", "label": "twice the floor"}
+ZERO: Look = {"color": VERMILION, "linewidth": 1.0, "linestyle": "--", "label": "memorizer"}
+ONE: Look = {"color": GREEN, "linewidth": 1.0, "linestyle": "-.", "label": "oracle"}
+
+REGIMES: dict[str, Look] = {
+    "copying": {"facecolor": VERMILION, "hatch": ""},
+    "train-biased": {"facecolor": ORANGE, "hatch": "//"},
+    "poor": {"facecolor": SKY, "hatch": ".."},
+    "generalizing": {"facecolor": GREEN, "hatch": ""},
+    "undecided": {"facecolor": "#c8c8c8", "hatch": "\\\\"},
+}
+"""In their order of precedence."""
+
+WIDE, NARROW = 7.4, 3.5
+"""Widths in inches: across a page, and one column (or a telephone)."""
+
+TOGETHER = 6
+"""More settings than this get their figures each."""
+
+MIDPOINTS = {"delta": 0.5, "delta_held_out": 0.25}
+"""Shares of positive Δ at which an onset is read."""
+
+NO_FACTOR_TWO = frozenset({"hellinger_squared", "affinity_rate", "spread_ratio"})
+"""Quality criteria bounded by 1 or right at 1, where twice the floor means nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A figure with all that belongs to it.
+
+    Attributes:
+        name: of its files.
+        title: what it shows.
+        how_to_read: what to look for, in plain sentences.
+        rows: the numbers drawn, one point a row.
+        figure, narrow: the same across a page, and in one column.
+    """
+
+    name: str
+    title: str
+    how_to_read: str
+    rows: list[Row]
+    figure: Figure
+    narrow: Figure
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+
+def label(setting: Setting) -> str:
+    """A combination of variant and axis values in words; empty for a plain sweep."""
+    return ", ".join(
+        str(value) if name == "variant" else f"{name.split('.')[-1]} = {value}"
+        for name, value in setting.items()
+    )
+
+
+def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median from order statistics, equation (1); values may be infinite.
+
+    Args:
+        values: m numbers, m >= 1.
+        confidence: probability with which it covers, at least.
+
+    Returns:
+        low and high; the whole range where m is too small for this confidence.
+
+    Reference:
+        David and Nagaraja 2003, Order Statistics, section 7.1.
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(values)
+    j = max(1, int(binom.ppf((1 - confidence) / 2, len(ordered), 0.5)))
+    return float(ordered[j - 1]), float(ordered[len(ordered) - j])
+
+
+def summarize(values: np.ndarray, statistic: str) -> Row:
+    """A share, mean or median over runs with its interval; None where there is none.
+
+    Args:
+        values: one number a run; missing runs are NaN. A share counts the runs above zero; a
+            mean leaves out infinite runs, whose number is in the row.
+        statistic: "share", "mean" or "median".
+    """
+    known = values[~np.isnan(values)]
+    finite = known[np.isfinite(known)]
+    row: Row = {"statistic": statistic, "value": None, "low": None, "high": None}
+    row |= {"runs": len(known), "infinite": len(known) - len(finite)}
+    if statistic == "share" and len(known):
+        share = wilson(int((known > 0).sum()), len(known))
+        row |= {"value": share.value, "low": share.low, "high": share.high}
+    elif statistic == "mean" and len(finite):
+        row["value"] = float(finite.mean())
+        if len(finite) > 2:
+            mean = bootstrap(finite, np.mean, n_resamples=1000)
+            row |= {"low": mean.low, "high": mean.high}
+    elif statistic == "median" and len(known):
+        ordered, middle = np.sort(known), len(known) // 2
+        low, high = median_interval(known)
+        value = (ordered[-1 - middle] + ordered[middle]) / 2
+        row |= {"value": float(value), "low": low, "high": high}
+    return row
+
+
+def curve(
+    results: Results,
+    criterion: str,
+    role: str,
+    setting: Setting,
+    *,
+    statistic: str,
+    unit: float = 1.0,
+) -> list[Row]:
+    """A statistic of one criterion, role and setting, at every n that has runs."""
+    with np.errstate(all="ignore"):
+        table = results.matrix(criterion, role, setting) / unit
+    place = {**setting, "criterion": criterion, "role": role}
+    rows = [
+        {**place, "n": n, **summarize(column, statistic)}
+        for n, column in zip(results.sweep.n, table.T, strict=True)
+    ]
+    return [row for row in rows if row["value"] is not None]
+
+
+def _curves(
+    results: Results, criterion: str, settings: Sequence[Setting], statistic: str
+) -> list[Row]:
+    """The curves of every role and setting."""
+    return [
+        row
+        for setting in settings
+        for role in ROLES
+        for row in curve(results, criterion, role, setting, statistic=statistic)
+    ]
+
+
+def _memorization_rows(results: Results, criterion: str, settings: Sequence[Setting]) -> list[Row]:
+    if criterion in MIDPOINTS:
+        return _curves(results, f"{criterion}_positive", settings, "share")
+    return _curves(results, criterion, settings, "mean")
+
+
+def _position_rows(results: Results, criterion: str, settings: Sequence[Setting]) -> list[Row]:
+    """Positions between the poles: the model's as the onset is fitted, the null's beside it."""
+    rows: list[Row] = []
+    for setting in settings:
+        place = {**setting, "criterion": criterion}
+        for p in results.onset(criterion, setting).points:
+            numbers = {"value": p.position, "low": p.low, "high": p.high, "runs": p.replicates}
+            rows.append({**place, "role": "model", "n": p.n, **numbers})
+        poles = [results.matrix(criterion, r, setting) for r in ("null", "memorizer", "oracle")]
+        for n, runs in zip(results.sweep.n, np.stack(poles, axis=-1).swapaxes(0, 1), strict=True):
+            complete = runs[np.isfinite(runs).all(1)]
+            if len(complete) > 2 and np.ptp(complete.mean(0)[1:]) > 0:
+                null = bootstrap(complete, _position_of_first, n_resamples=1000)
+                numbers = {"value": null.value, "low": null.low, "high": null.high}
+                rows.append({**place, "role": "null", "n": n, **numbers, "runs": len(complete)})
+    return [row for row in rows if row["value"] is not None]
+
+
+def _position_of_first(runs: np.ndarray, axis: int = 0) -> np.ndarray:
+    """(y - memorizer) / (oracle - memorizer) of means; the last axis holds these three."""
+    y, memorizer, oracle = np.moveaxis(runs.mean(axis), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num((y - memorizer) / (oracle - memorizer))
+
+
+def error_unit(results: Results, setting: Setting, role: str) -> float:
+    """Equation (2), times the constant that the published arithmetic leaves in its errors.
+
+    Raises:
+        DataError: if the data of the run cannot be read any more.
+    """
+    measurement = results.sweep.measurement(setting)
+    world = build(measurement.source)
+    log_unit = -world.dim / 2 * math.log(4 * math.pi * world.std**2)
+    if measurement.model.kind == "linear_one_step_published" and role != "memorizer":
+        log_unit += (world.dim - 1) / 2 * math.log(2 * math.pi)
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.exp(log_unit))
+
+
+def _error_rows(results: Results, criterion: str, settings: Sequence[Setting]) -> list[Row]:
+    rows: list[Row] = []
+    for setting in settings:
+        for role in ROLES:
+            unit = error_unit(results, setting, role)
+            rows += curve(results, criterion, role, setting, statistic="median", unit=unit)
+    return rows
+
+
+# -- panels ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one pair of axes shows.
+
+    Attributes:
+        title, notes: above it, the notes in plain type.
+        rows: its points; a curve is the rows of one role and setting.
+        settings: told apart by colour where there are several; roles are, where there is one.
+        x: the column along the axis, `sizes` its ticks; n/d finds its own.
+        lines: horizontal lines, each a value, a look and the place of its setting or None.
+        onsets: one a setting, or none.
+        bounded: whether values are shares, to be seen between 0 and 1.
+        threshold: values below it are drawn on a linear scale, above it on a log scale; None
+            chooses the scale by the values.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    rows: Sequence[Row]
+    settings: Sequence[Setting]
+    x: str = "n"
+    sizes: Sequence[int] = ()
+    lines: Sequence[tuple[float, Look, int | None]] = ()
+    onsets: Sequence[Onset] = ()
+    bounded: bool = False
+    threshold: float | None = None
+    y_label: str = ""
+
+
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    _set_x_axis(axes, panel)
+    _set_y_axis(axes, panel)
+    for value, look, place in panel.lines:
+        own: Look = {} if place is None else {"color": COLOURS[place]}
+        axes.axhline(value, **look | own, zorder=1)
+    _draw_curves(axes, panel)
+    for place, onset in enumerate(panel.onsets):
+        colour = COLOURS[place] if len(panel.settings) > 1 else INK
+        _mark_onset(axes, onset, colour, 0.06 * (place + 1))
+    words = _for_settings(panel.settings, [onset_words(o) for o in panel.onsets])
+    notes = [*words, *panel.notes]
+    axes.set_title(panel.title, pad=4 + 9.5 * len(notes))
+    above: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    text = axes.annotate("\n".join(notes), (0, 1), (0, 3), **above, fontsize=7, color=INK)
+    text.set_in_layout(False)  # the title has made room for it
+
+
+def _draw_curves(axes: Axes, panel: Panel) -> None:
+    """Every curve with its error bars; neighbours step aside a little."""
+    points = [r for r in panel.rows if math.isfinite(r["value"])]
+    if not points:
+        return
+    several = len(panel.settings) > 1
+    keys = [(i, role) for i in range(len(panel.settings)) for role in ROLES]
+    drawn = {
+        (i, r): [p for p in points if p["role"] == r and _at(p, panel.settings[i])]
+        for i, r in keys
+    }
+    present = [key for key in keys if drawn[key]]
+    span = math.log(max(p[panel.x] for p in points) / min(p[panel.x] for p in points)) or 1.0
+    ends = [e for p in points for e in (p["value"], p["high"]) if e is not None]
+    top = max(e for e in ends if math.isfinite(e))
+    for k, (place, role) in enumerate(present):
+        mine = drawn[place, role]
+        aside = math.exp(0.005 * span * (k - (len(present) - 1) / 2))
+        look: Look = {"elinewidth": 0.8} | LOOKS[role]
+        if several:
+            look |= {"color": COLOURS[place]} | ({} if role == "model" else FAINT)
+        value = np.array([p["value"] for p in mine])
+        low, high = (
+            np.array([p["value"] if p[end] is None else p[end] for p in mine])
+            for end in ("low", "high")
+        )
+        below, above = value - low, np.minimum(high, top) - value
+        x = [p[panel.x] * aside for p in mine]
+        axes.errorbar(x, value, yerr=np.maximum([below, above], 0.0), **look)
+
+
+def _at(row: Row, setting: Setting) -> bool:
+    return all(row[name] == value for name, value in setting.items())
+
+
+def _set_x_axis(axes: Axes, panel: Panel) -> None:
+    axes.set_xscale("log")
+    axes.set_xlabel("training points n" if panel.x == "n" else "n / d")
+    ticks = FixedLocator(_apart(panel.sizes)) if panel.sizes else LogLocator(subs=(1, 2, 5))
+    axes.xaxis.set_major_locator(ticks)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(_power)
+
+
+def _apart(sizes: Sequence[int]) -> list[int]:
+    """Those sizes whose tick labels do not collide on a log axis."""
+    gap, kept = math.log(sizes[-1] / sizes[0]) / 7, [sizes[0]]
+    for n in sizes[1:]:
+        if math.log(n / kept[-1]) >= gap:
+            kept.append(n)
+    return kept
+
+
+def _set_y_axis(axes: Axes, panel: Panel) -> None:
+    """Linear, or logarithmic where values range widely; linear around 0 where they reach it."""
+    axes.set_ylabel(panel.y_label)
+    if panel.bounded:
+        axes.set_ylim(-0.04, 1.04)
+        return
+    values = np.array([r["value"] for r in panel.rows if math.isfinite(r["value"])])
+    threshold = panel.threshold or _threshold(values)
+    if threshold is None:
+        return
+    if len(values) and values.min() >= threshold:
+        axes.set_yscale("log")
+        decades = math.log10(values.max() / values.min())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 3 else (1, 3)))
+    else:
+        axes.set_yscale("symlog", linthresh=threshold)
+        axes.yaxis.set_major_locator(FixedLocator(_decades(values, threshold)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(_power)
+
+
+def _threshold(values: np.ndarray) -> float | None:
+    """Where a log scale should begin: none unless values range over a factor of 30."""
+    size = np.abs(values)
+    size = size[size > 1e-9 * size.max(initial=0.0)]  # the rest is zero up to rounding
+    if not len(size) or size.max() <= 1 or size.max() < 30 * size.min():
+        return None
+    if values.min() >= -size.min():
+        return float(size.min())
+    return float(np.median(size)) if size.max() > 100 * np.median(size) else None
+
+
+def _decades(values: np.ndarray, threshold: float) -> list[float]:
+    """Ticks of a symlog axis: 0, and on either side at most four powers of ten."""
+    first = math.ceil(math.log10(threshold) - 1e-9)
+    ticks = [0.0]
+    for sign in (-1, 1):
+        last = math.ceil(math.log10(max(threshold, (sign * values).max(initial=0.0))))
+        step = max(1, math.ceil((last - first) / 4))
+        if (sign * values).max(initial=0.0) > threshold:
+            ticks += [sign * 10.0**k for k in range(first + (step > 1) * step, last + 1, step)]
+    return ticks
+
+
+def _power(value: float, _: float = 0.0) -> str:
+    """A tick label: plain digits, or a power of ten in superscript."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:g}".replace("-", "−")
+    mantissa, exponent = f"{value:.0e}".split("e")
+    digits = str(int(exponent)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+    lead = mantissa.replace("-", "−")
+    return f"{lead.removesuffix('1')}10{digits}" if lead in ("1", "−1") else f"{lead}·10{digits}"
+
+
+def onset_words(onset: Onset) -> str:
+    """An onset in few enough words for a panel."""
+    if onset.blind:
+        return "blind: the poles do not differ"
+    if onset.onset is None and onset.censored == "no":
+        return "n* not determined"
+    return onset.sentence().partition(" (")[0]
+
+
+def _mark_onset(axes: Axes, onset: Onset, colour: str, height: float) -> None:
+    """Shade the interval of an onset, or point to where a censored one lies."""
+    if onset.blind:
+        return
+    if onset.onset is not None:
+        ends = onset.points[0].n, onset.points[-1].n
+        axes.axvspan(onset.low or ends[0], onset.high or ends[1], color=colour, alpha=0.12, lw=0)
+        axes.axvline(onset.onset, color=colour, linewidth=1.1, zorder=1)
+    elif onset.censored != "no":
+        end, start = (0.995, 0.9) if onset.censored == "above" else (0.005, 0.1)
+        arrow = {"arrowstyle": "->", "color": colour, "linewidth": 1.4}
+        axes.annotate("", (end, height), (start, height), "axes fraction", arrowprops=arrow)
+
+
+def _for_settings(settings: Sequence[Setting], words: Sequence[str]) -> list[str]:
+    """Words on each setting, once where they are the same for all."""
+    if len(set(words)) <= 1:
+        return list(words[:1])
+    pairs = zip(settings, words, strict=True)
+    return [f"{label(setting)}: {text}" for setting, text in pairs if text]
+
+
+# -- pages of panels ---------------------------------------------------------------------------
+
+
+def _compose(
+    panels: Sequence[Any],
+    draw: Callable[[Axes, Any], None],
+    handles: Sequence[Line2D | Patch],
+    *,
+    columns: int,
+    width: float,
+    height: float,
+) -> Figure:
+    """Panels in a grid under one legend, laid out once for all file formats."""
+    with matplotlib.rc_context(STYLE):
+        rows, across = math.ceil(len(panels) / columns), _legend_columns(handles, width)
+        legend = 0.17 * math.ceil(len(handles) / across)
+        figure = Figure(figsize=(width, rows * height + legend), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            draw(axes, panel)
+        for axes in grid.flat[len(panels) :]:
+            axes.remove()
+        if handles:
+            figure.legend(handles=handles, loc="outside upper left", ncols=across)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return figure
+
+
+def _legend_columns(handles: Sequence[Line2D | Patch], width: float) -> int:
+    """The most columns in which a legend fits a figure."""
+    lengths = [0.45 + 0.062 * len(str(h.get_label())) for h in handles]
+    for columns in range(len(handles), 1, -1):
+        if sum(max(part) for part in np.array_split(lengths, columns)) < width - 0.2:
+            return columns
+    return 1
+
+
+def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
+    """One entry for every colour, role, line and band that the panels use."""
+    settings = panels[0].settings if panels else ()
+    several = len(settings) > 1
+    entries: list[Line2D | Patch] = [
+        Line2D([], [], color=COLOURS[i], linewidth=2.6, label=label(setting))
+        for i, setting in enumerate(settings)
+        if several
+    ]
+    roles = {row["role"] for panel in panels for row in panel.rows}
+    for role in ROLES:
+        if role in roles:
+            look: Look = LOOKS[role] | ({"color": GREY} if several else {})
+            entries.append(Line2D([], [], label=ROLE_LABELS[role], **look))
+    lines = {look["label"]: look for panel in panels for _, look, _ in panel.lines}
+    entries += [Line2D([], [], **look) for look in lines.values()]
+    if any(onset.onset is not None for panel in panels for onset in panel.onsets):
+        entries.append(Patch(color=INK, alpha=0.2, lw=0, label="onset, 95 % interval"))
+    return entries
+
+
+def _page(
+    name: str,
+    title: str,
+    how_to_read: str,
+    panels: Sequence[Panel],
+    *,
+    columns: int | None = None,
+    height: float = 2.5,
+) -> Drawn:
+    """A figure of panels."""
+    across = columns or (2 if len(panels) in (2, 4) else min(len(panels), 3))
+    handles = _legend(panels)
+    return Drawn(
+        name=name,
+        title=title,
+        how_to_read=how_to_read,
+        rows=[row for panel in panels for row in panel.rows],
+        figure=_compose(panels, _draw_panel, handles, columns=across, width=WIDE, height=height),
+        narrow=_compose(panels, _draw_panel, handles, columns=1, width=NARROW, height=2.5),
+    )
+
+
+# -- figures -----------------------------------------------------------------------------------
+
+
+def position(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """The headline criterion against n, between its poles, with the onset."""
+    name = results.sweep.headline_criterion
+    if CRITERIA[name].axis == "quality":
+        panel, how_to_read = _quality_panel(results, name, settings), HOW_QUALITY
+    elif name in MIDPOINTS:
+        panel, how_to_read = _memorization_panel(results, name, settings), HOW_POSITION[name]
+        panel = replace(panel, y_label="share of runs with Δ > 0")
+    else:
+        panel, how_to_read = (
+            Panel(
+                title=CRITERIA[name].title,
+                rows=_position_rows(results, name, settings),
+                settings=settings,
+                sizes=results.sweep.n,
+                lines=[(0.0, ZERO, None), (1.0, ONE, None), (0.5, MIDDLE, None)],
+                onsets=[results.onset(name, setting) for setting in settings],
+                y_label="position between the poles",
+            ),
+            HOW_POSITION[""],
+        )
+    title = f"Where memorization ends: {CRITERIA[name].title}"
+    return _page("position", title, f"{how_to_read} {HOW_BARS}", [panel], height=3.4)
+
+
+HOW_BARS = (
+    "Bars are 95 % intervals over runs; points stand aside a little so that bars do not hide one "
+    "another. The shaded band is the interval of the onset n*."
+)
+HOW_POSITION = {
+    "delta_held_out": "Each run asks whether the generated law is nearer to the training set or "
+    "to an equally large set the model never saw. A memorizer is always nearer to training: share "
+    "0. A generator that does not depend on its training set is nearer to either equally often: "
+    "share 1/2, exactly. The onset is where the curve passes halfway, at 1/4. The null puts n "
+    "fresh points in place of the training set; it must lie at 1/2, and where it does not, "
+    "something other than memorization moves the curve.",
+    "delta": "Share of runs in which the generated law is nearer to the large original set than "
+    "to the training set, as published. The onset is read at 1/2, but this share has no fixed "
+    "level for a perfect generator (see the oracle and the null): it moves with the size of the "
+    "original set. The size-matched share has one.",
+    "": "Position 0 is the memorizer, which returns training points; position 1 is the oracle, "
+    "which draws from the true law. The onset is where the model is halfway. The null judges the "
+    "model against n fresh points instead of its training set, and should be near 1.",
+}
+
+
+def memorization(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """Every memorization criterion against n, one panel each."""
+    names = [c for c in results.sweep.measured if CRITERIA[c].axis == "memorization"]
+    return _page(
+        "memorization",
+        "Does the model depend on the points it was trained on?",
+        "Each panel asks the same question in another way. Read the model's curve between the "
+        "memorizer and the oracle: on the memorizer it returns its training points, on the oracle "
+        "it has no trace of them. The null, the model judged against points it never saw, shows "
+        "the level of chance. A panel in which memorizer and oracle lie together is blind and "
+        "says so. Shares have Wilson intervals, means bootstrap intervals, all at 95 %.",
+        [_memorization_panel(results, name, settings) for name in names],
+    )
+
+
+def _memorization_panel(results: Results, name: str, settings: Sequence[Setting]) -> Panel:
+    lines = [(MIDPOINTS[name], MIDDLE, None)] if name in MIDPOINTS else []
+    if name == "delta_held_out":
+        lines.append((0.5, EXPECTED, None))
+    return Panel(
+        title=CRITERIA[name].title,
+        rows=_memorization_rows(results, name, settings),
+        settings=settings,
+        sizes=results.sweep.n,
+        lines=lines,
+        onsets=[results.onset(name, setting) for setting in settings],
+        bounded=name in MIDPOINTS,
+    )
+
+
+HOW_QUALITY = (
+    "Medians over runs with 95 % intervals from order statistics. The oracle is what a perfect "
+    "generator scores here with as many samples; the memorizer shows that good quality alone "
+    "does not mean generalization. The solid line, where there is one, is the closed-form value "
+    "of this model after infinitely many training points. A model can stop memorizing and still "
+    "be poor: then its curve stays far above the oracle. The n marked is where the model comes "
+    "within a factor 2 of its floor, or of the oracle where no floor is known."
+)
+
+
+def quality(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """Every quality criterion against n, one panel each."""
+    names = [c for c in results.sweep.measured if CRITERIA[c].axis == "quality"]
+    return _page(
+        "quality",
+        "How far is the model from the true law?",
+        f"{HOW_QUALITY} Infinite runs are not drawn, but counted above their panel.",
+        [_quality_panel(results, name, settings) for name in names],
+    )
+
+
+def _quality_panel(results: Results, name: str, settings: Sequence[Setting]) -> Panel:
+    rows = _curves(results, name, settings, "median")
+    read = name not in NO_FACTOR_TWO
+    return Panel(
+        title=CRITERIA[name].title,
+        notes=_for_settings(settings, [_infinite_words(rows, s) for s in settings]),
+        rows=rows,
+        settings=settings,
+        sizes=results.sweep.n,
+        lines=_floor_lines([results.floor(name, s) for s in settings], twice=read),
+        onsets=[results.onset(name, s) for s in settings] if read else [],
+    )
+
+
+def _floor_lines(
+    floors: Sequence[float | None], *, twice: bool
+) -> list[tuple[float, Look, int | None]]:
+    """A line at each floor, in ink where all settings share it."""
+    alone = len(set(floors)) == 1
+    lines: list[tuple[float, Look, int | None]] = []
+    for place, floor in enumerate(floors[:1] if alone else floors):
+        if floor is not None and math.isfinite(floor):
+            whose = None if alone else place
+            lines += [(floor, FLOOR, whose)] + ([(2 * floor, TWICE, whose)] if twice else [])
+    return lines
+
+
+def _infinite_words(rows: Sequence[Row], setting: Setting) -> str:
+    """How many of the model's runs are infinite, and up to which n; empty where none is."""
+    mine = [r for r in rows if r["role"] == "model" and r["infinite"] and _at(r, setting)]
+    if not mine:
+        return ""
+    return f"{sum(r['infinite'] for r in mine)} infinite runs, n ≤ {mine[-1]['n']}"
+
+
+def errors(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """The kernel errors E_TG and E_OG against n, in units of equation (2).
+
+    Raises:
+        DataError: if the data of the run cannot be read any more.
+    """
+    names = [c for c in ERRORS if c in results.sweep.measured]
+    panels = [
+        Panel(
+            title=", ".join(filter(None, (CRITERIA[name].title, label(setting)))),
+            rows=_error_rows(results, name, [setting]),
+            settings=[setting],
+            sizes=results.sweep.n,
+            threshold=1.0,
+            y_label="error / self overlap",
+        )
+        for setting in settings
+        for name in names
+    ]
+    return _page(
+        "errors", "The kernel errors behind Δ", HOW_ERRORS, panels, columns=len(names), height=2.2
+    )
+
+
+ERRORS = ("kernel_l2_training", "kernel_l2_original")
+HOW_ERRORS = (
+    "E_TG is the distance of the generated law to the smoothed training set, E_OG to the smoothed "
+    "original set; medians over runs with 95 % intervals. Raw errors span tens of orders of "
+    "magnitude with the dimension, so they are divided by the overlap of a smoothed set with "
+    "itself, (4π s²)^(−d/2) (times the constant that the published arithmetic leaves in its "
+    "errors), and drawn on an axis that is linear between −1 and 1. At 1 the "
+    "generated law does not touch the set at all, below 1 it does, and a law sitting on the "
+    "points goes far below zero, because the overlap of the generated law with itself is left out "
+    "as published (it cancels in Δ). Where both errors look equal to 1 the numbers drawn "
+    "cannot tell them apart; the sign of Δ still can, since it is formed from logarithms."
+)
+
+
+def regimes(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """Shares of the cell regimes against n, stacked."""
+    rows: list[Row] = []
+    for setting in settings:
+        for n, counts in results.regimes(setting).items():
+            runs = sum(counts.values())
+            for name in REGIMES if runs else ():
+                share = wilson(counts.get(name, 0), runs)
+                numbers = {"value": share.value, "low": share.low, "high": share.high}
+                rows.append({**setting, "n": n, "regime": name, **numbers, "runs": runs})
+    stacks = [(label(s), [row for row in rows if _at(row, s)]) for s in settings]
+    present = [name for name in REGIMES if any(r["regime"] == name and r["value"] for r in rows)]
+    handles = [Patch(**REGIMES[n], edgecolor="white", label=n) for n in present]
+    columns = min(len(settings), 3)
+    return Drawn(
+        name="regimes",
+        title="What the runs do at each n",
+        how_to_read="Each run is put in the first regime that fits. Copying: samples at "
+        "near-duplicate distance of training points, more than of held-out ones. Train-biased: "
+        "nearer to training than to held-out points, without copies. Poor: sliced W2 to fresh "
+        "data above twice the oracle's. Generalizing: none of these. Undecided: copies in a tenth "
+        "of the samples would not have been noticed at this n. Intervals are in the CSV.",
+        rows=rows,
+        figure=_compose(stacks, _draw_stacks, handles, columns=columns, width=WIDE, height=2.7),
+        narrow=_compose(stacks, _draw_stacks, handles, columns=1, width=NARROW, height=2.5),
+    )
+
+
+def _draw_stacks(axes: Axes, panel: tuple[str, Sequence[Row]]) -> None:
+    """Stacked bars, one for each n."""
+    title, rows = panel
+    sizes = list(dict.fromkeys(row["n"] for row in rows))
+    below = np.zeros(len(sizes))
+    for name, look in REGIMES.items():
+        heights = np.array([row["value"] for row in rows if row["regime"] == name])
+        if heights.any():
+            axes.bar(range(len(sizes)), heights, 0.9, below, **look, edgecolor="white", lw=0.5)
+            below += heights
+    axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
+    axes.tick_params(axis="x", length=0, rotation=45 if len(sizes) > 11 else 0)
+    axes.set(title=title, xlabel="training points n", ylabel="share of runs", ylim=(0, 1))
+    axes.grid(visible=False)
+
+
+PAPER = (*ERRORS, "delta", "delta_held_out", "hellinger_squared", "affinity_rate")
+
+
+def compare(several: Sequence[Results]) -> Drawn:
+    """The figure of the paper: runs of different dimension against n/d, variants side by side."""
+    variants = list(dict.fromkeys(label(s) for results in several for s in results.settings))
+    names = [c for c in PAPER if any(c in results.sweep.measured for results in several)]
+    found: dict[tuple[str, str], list[Row]] = {(c, v): [] for c in names for v in variants}
+    floors: dict[tuple[str, str], dict[int, float | None]] = {key: {} for key in found}
+    for results in several:
+        for setting in results.settings:
+            dim = build(results.sweep.measurement(setting).source).dim
+            for name in names:
+                if name in results.sweep.measured:
+                    key = name, label(setting)
+                    found[key] += [
+                        row | {"d": dim, "n_over_d": row["n"] / dim}
+                        for row in _paper_rows(results, name, setting)
+                    ]
+                    floors[key][dim] = results.floor(name, setting)
+    dims = [{"d": d} for d in sorted({row["d"] for rows in found.values() for row in rows})]
+    panels = [
+        Panel(
+            title=", ".join(filter(None, (CRITERIA[name].title, variant))),
+            rows=rows,
+            settings=dims,
+            x="n_over_d",
+            lines=[(MIDPOINTS[name], MIDDLE, None)]
+            if name in MIDPOINTS
+            else _floor_lines([floors[name, variant].get(d["d"]) for d in dims], twice=False),
+            bounded=name not in ERRORS,
+            threshold=1.0,
+            y_label="error / self overlap" if name in ERRORS else "",
+        )
+        for (name, variant), rows in found.items()
+    ]
+    return _page(
+        "paper",
+        "The figures of the paper, against n/d",
+        "Variants side by side, on the same data. Errors E_TG and E_OG are medians in units of "
+        "the self overlap (see the figure of errors); P(Δ > 0) has Wilson intervals; H² and "
+        "(1 − H²)^(1/d) are medians, with the value that the model reaches after infinitely many "
+        "points as a solid line. Dashed: the midpoint at which an onset is read. Memorizer, "
+        "oracle and null stand beside every curve: it means only what it means against them.",
+        panels,
+        columns=min(len(variants), 3),
+        height=1.95,
+    )
+
+
+def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
+    if name in ERRORS:
+        return _error_rows(results, name, [setting])
+    if name in MIDPOINTS:
+        return _memorization_rows(results, name, [setting])
+    return _curves(results, name, [setting], "median")
+
+
+# -- all of them -------------------------------------------------------------------------------
+
+
+def all_figures(results: Results) -> list[Drawn]:
+    """Every figure that a run has numbers for; none for a run without finished cells."""
+    if not any(record.row.status == "done" for record in results.records):
+        return []
+    if len(results.settings) > TOGETHER:
+        return [
+            replace(d, name=f"{d.name}-{k}", title=f"{d.title} ({label(setting)})")
+            for k, setting in enumerate(results.settings, 1)
+            for d in _figures_of(results, [setting])
+        ]
+    figures = list(_figures_of(results, results.settings))
+    if results.sweep.source.kind == "gaussian" and set(PAPER) & set(results.sweep.measured):
+        figures.append(compare([results]))
+    return figures
+
+
+def _figures_of(results: Results, settings: Sequence[Setting]) -> Iterator[Drawn]:
+    axes = {CRITERIA[c].axis for c in results.sweep.measured}
+    if axes & {"memorization", "quality"}:
+        yield position(results, settings)
+    if any(counts for s in settings for counts in results.regimes(s).values()):
+        yield regimes(results, settings)
+    if "memorization" in axes:
+        yield memorization(results, settings)
+    if "quality" in axes:
+        yield quality(results, settings)
+    if set(ERRORS) & set(results.sweep.measured):
+        with contextlib.suppress(DataError):  # the data have gone; their scale is not known
+            yield errors(results, settings)
+
+
+def save_figures(results: Results, folder: str | Path) -> list[Drawn]:
+    """Draw every figure of a run and save each as PNG, PDF and CSV.
+
+    The same results give the same bytes.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+    """
+    drawn = all_figures(results)
+    for figure in drawn:
+        save(figure, folder)
+    return drawn
+
+
+def save(drawn: Drawn, folder: str | Path) -> None:
+    """Write one figure as PNG, PDF and CSV.
+
+    Raises:
+        StoreError: if the folder cannot be written.
+    """
+    path = Path(folder) / drawn.name
+    write_file(path.with_suffix(".csv"), _csv(drawn.rows))
+    for kind in ("png", "pdf"):
+        write_file(path.with_suffix(f".{kind}"), render(drawn.figure, kind))
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """A figure as "png", "pdf" or "svg"; the same figure gives the same bytes."""
+    dated = {"png": "Software", "pdf": "CreationDate", "svg": "Date"}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=kind, dpi=200, metadata={dated[kind]: None})
+    return buffer.getvalue()
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in one piece: a reader sees the old content or the new.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror or error}. Free space, mend the permissions, "
+            "or choose another place with --out."
+        ) from None
+
+
+def _csv(rows: Sequence[Row]) -> bytes:
+    """Rows as CSV; floats read back exactly, what does not exist is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if row.get(c) is None else row[c] for c in columns])
+    return text.getvalue().encode()

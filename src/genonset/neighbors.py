@@ -1,0 +1,270 @@
+"""Exact nearest neighbours in bounded memory.
+
+The distance that is reported, and by which neighbours are ranked, is the direct one in float64:
+
+    (1)  d(q, p) = sqrt(sum_i (q_i - p_i)²)
+
+Most pairs never need it. With a common centre subtracted from both sides,
+
+    (2)  d² = |q|² + b(q, p),    b = |p|² - 2 q.p
+
+and one matrix product gives b for all pairs of a tile. Of b only a bound is used. With unit
+roundoff u, x = (dim + 20) u and gamma = x / (1 - x), the rounding of the coordinates costs at most
+8u, that of the squared norms (dim + 10) u and that of the product 2 gamma, each in units of
+|q|² + |p|²; their sum is below kappa = 4 gamma, so that, with b as it was computed,
+
+    (3)  d² >= (1 - kappa) |q|² + b_kappa(q, p),    b_kappa = (1 - kappa) |p|² - 2 q.p
+
+for any order of summation (Higham 2002, equation (3.5); half of |q|² + |p|² bounds |q| |p|). The
+points with the smallest b_kappa are the candidates of a query, and their distances are computed by
+(1). A point that is not a candidate has a b_kappa no smaller than the candidates' largest; where
+(3) then puts it strictly beyond the k-th distance found, the answer is certain, ties included.
+Queries that are not certain are asked again in float64 with more candidates, and the few that are
+left by (1) for all pairs. Speed rests on the product, the result on (1) alone.
+
+Assumed: finite coordinates, not so large or small that (1) leaves the range of float64.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genonset.errors import ConfigError, DataError
+from genonset.tensors import Vectors, require_finite
+
+Points = Tensor | np.ndarray
+"""n data points of any shape and any float dtype, shape (n, *shape)."""
+
+MEMORY = 1 << 26
+"""Scratch memory of one search in bytes, unless told otherwise."""
+
+_SMALLEST, _LARGEST = 1e-140, 1e140  # magnitudes whose squares float64 holds with room to spare
+
+
+def as_rows(name: str, points: Points) -> Tensor:
+    """Data points flattened to rows, in the dtype they came in.
+
+    Raises:
+        DataError: if there are no points, or they are not finite floating-point numbers.
+    """
+    values = points if isinstance(points, Tensor) else np.asarray(points)
+    floating = (
+        values.dtype.is_floating_point
+        if isinstance(values, Tensor)
+        else (values.dtype.kind == "f")
+    )
+    if values.ndim == 0 or 0 in values.shape or not floating:
+        raise DataError(
+            f"{name}: got shape {tuple(values.shape)} of {values.dtype}; accepted is at least one "
+            "point, shape (n, *shape), of floating-point numbers. Convert integers to floats in "
+            "the unit of the data they are compared with."
+        )
+    if not isinstance(values, Tensor):
+        native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
+        values = torch.from_numpy(np.require(values, native, ["C", "W"]))
+    values = values.detach().reshape(len(values), -1)
+    if not all(math.isfinite(end) for end in values.aminmax()):
+        require_finite(name, values)
+    return values
+
+
+def distinct(points: Vectors) -> tuple[Vectors, Tensor]:
+    """The distinct rows, in an order that depends on their values alone.
+
+    Args:
+        points: shape (n, d), float64.
+
+    Returns:
+        the distinct rows, shape (m, d), and for each of the n rows the index of its equal.
+    """
+    values = np.ascontiguousarray(points.cpu().numpy() + 0.0)  # -0.0 becomes 0.0
+    as_bytes = values.view(np.dtype((np.void, values.strides[0]))).ravel()
+    _, first, member = np.unique(as_bytes, return_index=True, return_inverse=True)
+    device = points.device
+    return points[torch.from_numpy(first).to(device)], torch.from_numpy(member).to(device)
+
+
+@torch.no_grad()
+def nearest(
+    queries: Points, points: Points, k: int, *, memory: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k nearest points of each query, Euclidean and exact, equation (1).
+
+    Args:
+        queries: shape (m, *shape), any float dtype; flattened.
+        points: shape (n, *shape).
+        k: number of neighbours, 1 to n. A query that is itself one of the points is its own
+            neighbour at distance 0.
+        memory: scratch memory in bytes, 64 MiB by default. It sets the tile sizes and never the
+            result; what one query and its candidates need is always taken.
+
+    Returns:
+        distances, float64, and indices into `points`, both of shape (m, k): ascending, ties by
+        lower index, equal to what sorting all n distances (1) gives.
+
+    Raises:
+        DataError: if a set is empty, not finite, of another shape than the other or of a scale
+            whose squares leave float64, or if there are fewer than k points.
+        ConfigError: if memory is not positive.
+    """
+    queries, points = as_rows("queries", queries), as_rows("points", points)
+    if queries.shape[1] != points.shape[1]:
+        raise DataError(
+            f"queries have {queries.shape[1]} coordinates and points {points.shape[1]}; "
+            "both sets must hold data points of one shape."
+        )
+    if not 1 <= k <= len(points):
+        raise DataError(
+            f"{k} neighbours of {len(points)} points do not exist; ask for 1 to {len(points)}."
+        )
+    memory = MEMORY if memory is None else memory
+    if memory <= 0:
+        raise ConfigError(f"memory is a positive number of bytes, got {memory}.")
+    largest = max(abs(float(end)) for x in (queries, points) for end in x.aminmax())
+    if largest > 0 and not _SMALLEST < largest < _LARGEST:
+        raise DataError(
+            f"the largest coordinate is {largest:.3g} in magnitude; distances are computed "
+            f"between {_SMALLEST:g} and {_LARGEST:g}. Rescale the data."
+        )
+    unit = 2.0 ** math.frexp(largest)[1]
+    distances = queries.new_empty(len(queries), k, dtype=torch.float64)
+    indices = queries.new_empty(len(queries), k, dtype=torch.int64)
+    certain = queries.new_zeros(len(queries), dtype=torch.bool)
+    for dtype, n_spare in _stages(points.shape[1]):
+        n_candidates = k + n_spare
+        if n_candidates < len(points):
+            for part in _left(certain, memory // (128 * n_candidates + 32 * points.shape[1])):
+                found = _by_product(queries[part], points, k, n_candidates, dtype, unit, memory)
+                distances[part], indices[part], certain[part] = found
+    for part in _left(certain, 256):
+        distances[part], indices[part] = _all_pairs(queries[part], points, k, memory)
+    return distances, indices
+
+
+def _left(certain: Tensor, step: int) -> Sequence[Tensor]:
+    """The queries that are not certain yet, in parts."""
+    left = (~certain).nonzero()[:, 0]
+    return left.split(max(1, step)) if len(left) else ()
+
+
+def _stages(dim: int) -> Sequence[tuple[torch.dtype, int]]:
+    """Precision of the products and number of spare candidates, one search after the other."""
+    try:
+        full = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set piecewise by the newer switches: (3) cannot be relied on
+        full = False
+    single = [(torch.float32, 4)] if full and dim < 1 << 20 else []
+    return [*single, (torch.float64, 64)]
+
+
+def _by_product(
+    queries: Tensor,
+    points: Tensor,
+    k: int,
+    n_candidates: int,
+    dtype: torch.dtype,
+    unit: float,
+    memory: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distances, indices, and for which queries (3) proves them right."""
+    (m, dim), n = queries.shape, len(points)
+    x = (dim + 20) * torch.finfo(dtype).eps / 2
+    shrink = 1 - 4 * x / (1 - x)
+    centre = points[:: 1 + n // 1024].double().mean(0)
+    side = memory // (32 * dim)
+    width = max(1, min(n, 4096, side * 3 // 4))
+    height = max(1, min(m, side // 4, memory // (64 * width)))
+    tile = queries.new_empty(height * width, dtype=dtype)
+    bounds = tile.new_full((m, n_candidates), math.inf)
+    candidates = queries.new_zeros(m, n_candidates, dtype=torch.int64)
+    norms = queries.new_empty(m, dtype=torch.float64)
+    for start in range(0, n, width):
+        p, squared = _centred(points[start : start + width], centre, unit)
+        p, squared = p.to(dtype).T, (shrink * squared).to(dtype)
+        for first in range(0, m, height):
+            rows = slice(first, first + height)
+            q, norms[rows] = _centred(queries[rows], centre, unit)
+            b = tile[: len(q) * len(squared)].view(len(q), -1)
+            torch.addmm(squared, q.to(dtype), p, alpha=-2, out=b)
+            values, columns = _smallest(b, n_candidates)
+            bounds[rows], order = _smallest(torch.cat([bounds[rows], values], 1), n_candidates)
+            columns = torch.cat([candidates[rows], columns + start], 1)
+            candidates[rows] = columns.gather(1, order)
+    distances, indices = _of_candidates(queries, points, candidates, k, memory)
+    beyond = shrink * norms + bounds[:, -1]
+    return distances, indices, _certainly_below(distances[:, -1] / unit, beyond, dim, dtype)
+
+
+def _centred(x: Tensor, centre: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+    """Rows in float64 around the centre, at most of order one, and their squared norms."""
+    x = x.to(torch.float64, copy=True).sub_(centre).mul_(1 / unit)
+    return x, torch.linalg.vector_norm(x, dim=1).square_()
+
+
+def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest of each row, ascending, and their columns.
+
+    Long rows are first reduced to the minima of strands of columns: the strands with the
+    smallest minima hold the smallest values.
+    """
+    n_rows, n = values.shape
+    n_strands = n // (64 * count)
+    if n_strands < 2:
+        return values.topk(min(count, n), largest=False)
+    length = n // n_strands
+    used = n_strands * length
+    minima = values[:, :used].unflatten(1, (n_strands, length)).amin(1)
+    chosen = minima.topk(count, largest=False, sorted=False).indices
+    starts = torch.arange(0, used, length, device=values.device)
+    rest = torch.arange(used, n, device=values.device).expand(n_rows, -1)
+    columns = torch.cat([(chosen[:, None] + starts[:, None]).flatten(1), rest], 1)
+    smallest, order = values.gather(1, columns).topk(count, largest=False)
+    return smallest, columns.gather(1, order)
+
+
+def _of_candidates(
+    queries: Tensor, points: Tensor, candidates: Tensor, k: int, memory: int
+) -> tuple[Tensor, Tensor]:
+    """The k nearest of each query's own candidates, by (1); ties by lower index."""
+    candidates = candidates.sort(1).values
+    step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
+    pairs = zip(queries.split(step), candidates.split(step), strict=True)
+    distances = torch.cat([_direct(q[:, None], points[c])[:, 0] for q, c in pairs])
+    distances, order = distances.sort(dim=1, stable=True)
+    return distances[:, :k], candidates.gather(1, order[:, :k])
+
+
+def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of all points, by (1); ties by lower index."""
+    (m, dim), n = queries.shape, len(points)
+    width = max(1, min(n, memory // (128 * m), memory // (32 * dim)))
+    distances = queries.new_empty(m, 0, dtype=torch.float64)
+    indices = queries.new_empty(m, 0, dtype=torch.int64)
+    for start in range(0, n, width):
+        more = _direct(queries, points[start : start + width])
+        columns = torch.arange(start, start + more.shape[1], device=queries.device)
+        distances, order = torch.cat([distances, more], 1).sort(dim=1, stable=True)
+        indices = torch.cat([indices, columns.expand(m, -1)], 1).gather(1, order)
+        distances, indices = distances[:, :k], indices[:, :k]
+    return distances, indices
+
+
+def _direct(queries: Tensor, points: Tensor) -> Tensor:
+    """Equation (1); the same pair gives the same bits in any batch."""
+    mode = "donot_use_mm_for_euclid_dist"
+    return torch.cdist(queries.double(), points.double(), compute_mode=mode)
+
+
+def _certainly_below(
+    distances: Tensor, squared_bounds: Tensor, dim: int, dtype: torch.dtype
+) -> Tensor:
+    """Whether no pair beyond the bound can come out of (1) as near as these distances.
+
+    The margins are the rounding of (1) and what underflow can take from a product.
+    """
+    rounding = 1 + 4 * (dim + 8) * torch.finfo(torch.float64).eps
+    underflow = 64 * dim * torch.finfo(dtype).tiny
+    return distances.square() * rounding + underflow < squared_bounds

@@ -1,0 +1,985 @@
+"""The onset: the training size n* at which a curve crosses the middle between its two poles.
+
+A curve has a floor (0, memorizes) and a ceiling (1, generalizes). Its *position* at n says how far
+it has come, the onset n* is where the fitted position crosses 1/2 on an axis of ln n, its *width*
+is ln n between the positions 0.1 and 0.9. Three kinds of curve:
+
+*Proportions*, k_i successes in m_i trials, independent and binomial, with
+
+    (1)  p(n) = g + (c - g) F((ln n - ln n*)/w),    F(z) = 1/(1 + e^-z)
+
+where the floor g and the ceiling c are known or fitted; g > c is a curve that falls. n* maximizes
+the likelihood, with a weak prior ln w ~ N(ln 0.4, 1). Its interval is the set where the profile
+likelihood, maximized over all else, lies within
+
+    (2)  phi chi²_1(confidence)/2
+
+of the maximum; phi = 1, or deviance over degrees of freedom where (1) does not fit (p < 0.01).
+
+*Positions*, from a criterion y of the model and of its two poles in the same replicates:
+
+    (3)  position(n) = (mean y_model - mean y_memorizer)/(mean y_oracle - mean y_memorizer)
+
+*Quantiles*: the q-quantile, over replicates, of a statistic crosses a level. If the sign of the
+statistic is what (1) would be fitted to, q is the middle (g + c)/2; the size of the statistic,
+which the sign throws away, makes n* more precise. The quantile is that of Harrell and Davis,
+
+    (4)  sum_i X_(i) [I(i/m) - I((i - 1)/m)],    I the Beta((m + 1) q, (m + 1)(1 - q)) law.
+
+Positions and quantiles have no shape in common, so they are smoothed by a local quadratic in ln n,
+
+    (5)  f(x) = b_0 of  argmin_b sum_i K(|u_i|/h) (y_i - b_0 - b_1 u_i - b_2 u_i²)²/v_i,
+         u_i = ln n_i - x,
+
+K tricube, h the distance to the 6th nearest size, v_i the bootstrap variance of y_i but at least
+the median one. The interval is the bootstrap's, over whole replicates (they share draws across n),
+at expanded levels; every resample is smoothed three times, with h the distance to the 5th, 6th and
+7th nearest size, so that the interval also holds what the choice of h leaves open.
+
+What crosses more than once generalizes "from n* on" only after its last upward crossing, which is
+the one reported. Nothing is extrapolated: an onset or an end outside the sizes that were run is
+None. Assumed throughout: the curve is smooth on the scale of the grid. Where it jumps within one
+step of the grid the intervals are those of the interpolation, and a note says so.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from genonset.errors import ConfigError, DataError
+from genonset.estimates import bracket, expanded_levels, require_confidence, wilson
+
+Array = NDArray[np.float64]
+Censored = Literal["no", "above", "below"]
+
+_LOGISTIC_WIDTH = 2 * math.log(9)  # F goes from 0.1 to 0.9 over this many w
+_PRIOR_LOG_W = math.log(0.4)
+_BEYOND = 5.0  # how far off the grid, in ln n, the maximum of (1) is looked for
+_RESAMPLES = 2000
+_SPANS = (5, 6, 7)  # neighbours of (5); the middle one gives the estimate
+_FINE = 201  # abscissae of the fitted curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One size of the curve: its position with interval; None where it has none."""
+
+    n: float
+    position: float | None
+    low: float | None
+    high: float | None
+    replicates: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Onset:
+    """Where a curve crosses the middle between its poles.
+
+    Attributes:
+        onset: n*, or None where it is censored, blind or not determined.
+        low, high: ends of the interval of n*; None where the data do not bound n* within the
+            sizes that were run. A censored onset may still have one of them.
+        width: ln n between positions 0.1 and 0.9, or None where the curve does not show both.
+        censored: "above" if n* lies beyond the largest size, "below" if before the smallest.
+        blind: True if the criterion does not tell its own poles apart.
+        confidence: probability with which the intervals cover.
+        crossing: what crosses what.
+        floor, ceiling: values of the curve at positions 0 and 1.
+        points: the curve.
+        notes: what a reader must know beside the numbers.
+    """
+
+    onset: float | None
+    low: float | None
+    high: float | None
+    width: float | None
+    censored: Censored
+    blind: bool
+    confidence: float
+    crossing: str
+    floor: float
+    ceiling: float
+    points: tuple[Point, ...]
+    notes: tuple[str, ...] = ()
+
+    def sentence(self) -> str:
+        """The result in words."""
+        sizes = [p.n for p in self.points if p.position is not None] or [p.n for p in self.points]
+        if self.blind:
+            return "blind: the criterion does not tell the memorizer from the oracle"
+        if self.censored == "above":
+            bound = self.low is not None and self.low < sizes[-1]
+            return f"no onset below n = {sizes[-1]:g}" + f" (sure: n* > {self.low:.3g})" * bound
+        if self.censored == "below":
+            bound = self.high is not None and self.high > sizes[0]
+            return f"onset below n = {sizes[0]:g}" + f" (sure: n* < {self.high:.3g})" * bound
+        if self.onset is None:
+            return f"n* is not determined between n = {sizes[0]:g} and {sizes[-1]:g}"
+        return f"n* = {bracket(self.onset, self.low, self.high)}"
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers, strings, lists and None, ready for JSON."""
+        lists = {"points": [asdict(point) for point in self.points], "notes": list(self.notes)}
+        return asdict(self) | lists
+
+
+def estimate_onset(
+    n: ArrayLike,
+    successes: ArrayLike | None = None,
+    trials: ArrayLike | None = None,
+    *,
+    values: ArrayLike | None = None,
+    memorizer: ArrayLike | None = None,
+    oracle: ArrayLike | None = None,
+    quantile: float | None = None,
+    level: float | None = None,
+    floor: float | None = 0.0,
+    ceiling: float | None = 1.0,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Onset:
+    """The training size n* at which a curve is half way between its poles.
+
+    One of three sets of arguments: `successes, trials` for proportions (1); `values, memorizer,
+    oracle` for a criterion between its poles (3); `values, quantile, level` for a statistic whose
+    quantile crosses a level (4). A statistic that starts below the level and ends above it is
+    read as rising, every other as falling: its generalizing side is below the level.
+
+    Args:
+        n: sizes, distinct, at least 2.
+        successes: successes at each size.
+        trials: trials at each size, or one number for all.
+        values: shape (replicates, sizes), NaN where a cell is missing. Infinite values are
+            accepted; a size where the mean or quantile is infinite only tells its side.
+        memorizer: the criterion of the memorizer in the same replicates, shape as `values`.
+        oracle: the criterion of the oracle in the same replicates, shape as `values`.
+        quantile: q, for example 1/4 for the size-matched D, whose sign has ceiling 1/2.
+        level: what the quantile crosses.
+        floor: share of successes (or of replicates beyond the level) where all is memorized;
+            None to fit it, for proportions only. It needs a grid that shows this plateau.
+        ceiling: the same where nothing is memorized.
+        confidence: probability with which the intervals cover.
+        seed: of the bootstrap.
+
+    Returns:
+        n* with its interval; `position` is (3), or (share - floor)/(ceiling - floor).
+
+    Raises:
+        ConfigError: for any other set of arguments.
+        DataError: for data that do not make a curve.
+
+    Reference:
+        Harrell and Davis 1982, Biometrika 69, 635, equation 1.2 for (4); Cleveland 1979, JASA 74,
+        829 for (5); Finney 1971, Probit Analysis, chapter 4 for phi in (2).
+
+    >>> print(estimate_onset([30, 60, 120, 240, 480], [1, 4, 11, 18, 20], 20))
+    n* = 104 [82, 132]
+    """
+    require_confidence(confidence)
+    sizes, order = _require_sizes(n)
+    _require_plateaus(floor, ceiling)
+    arguments = {
+        "successes": successes,
+        "trials": trials,
+        "values": values,
+        "memorizer": memorizer,
+        "oracle": oracle,
+        "quantile": quantile,
+        "level": level,
+    }
+    given = {name for name, argument in arguments.items() if argument is not None}
+    if given == {"successes", "trials"}:
+        k, m = _require_counts(successes, trials, order)
+        return _from_proportions(sizes, k, m, floor, ceiling, confidence)
+    if given == {"values", "memorizer", "oracle"} and (floor, ceiling) == (0.0, 1.0):
+        tables = _require_tables(order, values=values, memorizer=memorizer, oracle=oracle)
+        model, low, high = tables
+        return _from_positions(sizes, model, low, high, confidence, seed)
+    if given == {"values", "quantile", "level"} and floor is not None and ceiling is not None:
+        (table,) = _require_tables(order, values=values)
+        q, target = _require_threshold(quantile, level)
+        return _from_quantiles(sizes, table, q, target, floor, ceiling, confidence, seed)
+    raise ConfigError(
+        "estimate_onset takes one of: successes and trials; values, memorizer and oracle, with "
+        "floor 0 and ceiling 1; values, quantile and level, with floor and ceiling known. Got "
+        f"{', '.join(sorted(given)) or 'none of them'}, floor={floor}, ceiling={ceiling}."
+    )
+
+
+# Proportions, equations (1) and (2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticFit:
+    """The maximum of the likelihood of (1), with the interval (2) of n*.
+
+    Attributes:
+        onset: n*, wherever it lies.
+        low, high: ends of (2); None where it does not end within the sizes that were run.
+        w: the scale of (1); the width is 2 ln 9 w.
+        floor, ceiling: given or fitted.
+        negative_log_likelihood: at the maximum, without prior and binomial coefficients.
+        deviance: twice what a curve through every point would gain.
+        degrees: number of sizes less number of fitted parameters.
+        inflation: phi of (2).
+    """
+
+    onset: float
+    low: float | None
+    high: float | None
+    w: float
+    floor: float
+    ceiling: float
+    negative_log_likelihood: float
+    deviance: float
+    degrees: int
+    inflation: float
+
+
+def fit_logistic(
+    n: ArrayLike,
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    floor: float | None = 0.0,
+    ceiling: float | None = 1.0,
+    confidence: float = 0.95,
+    width_prior: bool = True,
+) -> LogisticFit:
+    """Fit a logistic curve in ln n to proportions, equations (1) and (2).
+
+    Args:
+        n: sizes, distinct, at least 2.
+        successes: successes at each size.
+        trials: trials at each size, or one number for all.
+        floor: g, or None to fit it; a curve with a fitted plateau rises.
+        ceiling: c, or None to fit it.
+        confidence: probability with which the interval covers.
+        width_prior: whether ln w ~ N(ln 0.4, 1). Without it a sharp curve has no finite ln w.
+
+    Raises:
+        DataError: as `estimate_onset`.
+
+    Reference:
+        Wichmann and Hill 2001, Perception & Psychophysics 63, 1293, equation 1, for (1); Venzon
+        and Moolgavkar 1988, Applied Statistics 37, 87, for (2).
+    """
+    from scipy.special import chdtrc, chdtri, xlogy
+
+    require_confidence(confidence)
+    sizes, order = _require_sizes(n)
+    _require_plateaus(floor, ceiling)
+    k, m = _require_counts(successes, trials, order)
+    x = np.log(sizes)
+    likelihood = _Likelihood(x=x, k=k, m=m, floor=floor, ceiling=ceiling, width_prior=width_prior)
+    least, theta = likelihood.maximize()
+    g, c = likelihood.plateaus(theta)
+    bare = float(likelihood.negative_log(theta))
+    deviance = 2 * (bare + float((xlogy(k, k / m) + xlogy(m - k, 1 - k / m)).sum()))
+    degrees = len(x) - 2 - (floor is None) - (ceiling is None)
+    misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
+    inflation = deviance / degrees if misfit else 1.0
+    drop = inflation * float(chdtri(1, 1 - confidence)) / 2
+    ends = _level_set(
+        lambda mu: likelihood.maximize(mu, theta)[0] - least - drop,
+        float(theta[0]),
+        float(x[0]),
+        float(x[-1]),
+    )
+    low, high = (None if end is None else _to_size(end, sizes) for end in ends)
+    return LogisticFit(
+        onset=math.exp(theta[0]),
+        low=low,
+        high=high,
+        w=math.exp(theta[1]),
+        floor=float(g),
+        ceiling=float(c),
+        negative_log_likelihood=bare,
+        deviance=deviance,
+        degrees=degrees,
+        inflation=inflation,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Likelihood:
+    """Binomial likelihood of (1) in theta = (ln n*, ln w, a, b).
+
+    The plateaus that are fitted are g = a c (or a) and c = g + (1 - g) b, with a, b in [0, 1].
+    """
+
+    x: Array
+    k: Array
+    m: Array
+    floor: float | None
+    ceiling: float | None
+    width_prior: bool
+
+    @property
+    def top(self) -> float:
+        """The largest floor."""
+        return 1.0 if self.ceiling is None else self.ceiling
+
+    def plateaus(self, theta: Array) -> tuple[Array, Array]:
+        """g and c."""
+        a, b = theta[..., 2], theta[..., 3]
+        g = a * self.top if self.floor is None else np.full_like(a, self.floor)
+        c = g + (1 - g) * b if self.ceiling is None else np.full_like(b, self.ceiling)
+        return g, c
+
+    def shares(self, theta: Array) -> tuple[Array, Array, Array, Array, Array]:
+        """z, F(z), F(-z), p and 1 - p, the last two as sums of positive terms."""
+        from scipy.special import expit
+
+        g, c = (plateau[..., None] for plateau in self.plateaus(theta))
+        z = (self.x - theta[..., :1]) / np.exp(theta[..., 1:2])
+        up, down = expit(z), expit(-z)
+        p, rest = g * down + c * up, (1 - g) * down + (1 - c) * up
+        return z, up, down, np.maximum(p, 1e-300), np.maximum(rest, 1e-300)
+
+    def negative_log(self, theta: Array) -> Array:
+        """Without the prior; theta may hold many parameters, shape (..., 4)."""
+        *_, p, rest = self.shares(theta)
+        return -(self.k * np.log(p) + (self.m - self.k) * np.log(rest)).sum(-1)
+
+    def penalty(self, theta: Array) -> Array:
+        """Minus the log of the prior of ln w, up to a constant."""
+        return 0.5 * self.width_prior * (theta[..., 1] - _PRIOR_LOG_W) ** 2
+
+    def objective(self, theta: Array) -> tuple[float, Array]:
+        """What is minimized, and its gradient."""
+        z, up, down, p, rest = self.shares(theta)
+        g, c = self.plateaus(theta)
+        in_p = (self.m - self.k) / rest - self.k / p
+        in_z = in_p * (c - g) * up * down
+        in_g, in_c = (in_p * down).sum(), (in_p * up).sum()
+        free_floor, free_ceiling = self.floor is None, self.ceiling is None
+        prior = self.width_prior * (theta[1] - _PRIOR_LOG_W)
+        gradient = [
+            -in_z.sum() / np.exp(theta[1]),
+            prior - (in_z * z).sum(),
+            free_floor * self.top * (in_g + free_ceiling * (1 - theta[3]) * in_c),
+            free_ceiling * (1 - g) * in_c,
+        ]
+        value = self.negative_log(theta) + self.penalty(theta)
+        return float(value), np.array(gradient, dtype=np.float64)
+
+    def maximize(self, mu: float | None = None, near: Array | None = None) -> tuple[float, Array]:
+        """The least objective and where, with ln n* held at `mu` if that is given."""
+        from scipy.optimize import minimize
+
+        first, last = float(self.x[0]), float(self.x[-1])
+        axes = [
+            np.linspace(first - 1, last + 1, 25) if mu is None else [mu],
+            np.log([0.05, 0.15, 0.4, 0.8, 2.0]),
+            [0.05, 0.35, 0.8] if self.floor is None else [0.0],
+            [0.2, 0.65, 0.95] if self.ceiling is None else [0.0],
+        ]
+        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 4)
+        heights = self.negative_log(grid) + self.penalty(grid)
+        starts = list(grid[np.argsort(heights, kind="stable")[: 3 if near is None else 1]])
+        if near is not None:
+            starts.append(np.concatenate([grid[0, :1], near[1:]]))
+        bounds = [
+            (first - _BEYOND, last + _BEYOND) if mu is None else (mu, mu),
+            (math.log(0.01), math.log(50.0)),
+            (0.0, 1.0),
+            (0.0, 1.0),
+        ]
+        precise = {"ftol": 1e-15, "gtol": 1e-8, "maxiter": 500}
+        fits = [
+            minimize(self.objective, start, jac=True, bounds=bounds, options=precise)
+            for start in starts
+        ]
+        best = min(fits, key=lambda fit: fit.fun)
+        return float(best.fun), best.x
+
+
+def _level_set(
+    excess: Callable[[float], float], lowest: float, first: float, last: float
+) -> tuple[float | None, float | None]:
+    """Ends of the interval excess < 0 around its lowest point, None where beyond first ... last.
+
+    Where the whole interval lies beyond `last`, `last` is its lower end: all that is known is
+    that it is larger. Likewise below `first`.
+    """
+    from scipy.optimize import root_scalar
+
+    def end(edge: float, far: float, sign: int) -> float | None:
+        if sign * (lowest - edge) <= 0 or excess(edge) <= 0:
+            return None
+        beyond = sign * (lowest - far) > 0
+        if beyond and excess(far) > 0:
+            return far
+        inner = far if beyond else lowest
+        return float(root_scalar(excess, bracket=(edge, inner), xtol=1e-7).root)
+
+    return end(first, last, 1), end(last, first, -1)
+
+
+def _from_proportions(
+    sizes: Array,
+    k: Array,
+    m: Array,
+    floor: float | None,
+    ceiling: float | None,
+    confidence: float,
+) -> Onset:
+    """Onset of a share, equations (1) and (2)."""
+    fit = fit_logistic(sizes, k, m, floor=floor, ceiling=ceiling, confidence=confidence)
+    censored: Censored = "no"
+    if fit.onset > sizes[-1]:
+        censored = "above"
+    elif fit.onset < sizes[0]:
+        censored = "below"
+    notes = []
+    if fit.inflation > 1:
+        notes.append(
+            f"the logistic curve does not fit (deviance {fit.deviance:.3g} on {fit.degrees} "
+            f"degrees of freedom): the interval allows for {fit.inflation:.2g} times the variance"
+        )
+    shown = 1 / (1 + (sizes[[0, -1]] / fit.onset) ** (-1 / fit.w))
+    if floor is None and shown[0] > 0.1:
+        notes.append("the floor is fitted, but the smallest sizes do not show it")
+    if ceiling is None and shown[1] < 0.9:
+        notes.append("the ceiling is fitted, but the largest sizes do not show it")
+    located = _Located(
+        onset=fit.onset if censored == "no" else None,
+        low=fit.low,
+        high=fit.high,
+        width=_LOGISTIC_WIDTH * fit.w if censored == "no" else None,
+        censored=censored,
+    )
+    return _finish(
+        located,
+        confidence=confidence,
+        crossing=f"share = {(fit.floor + fit.ceiling) / 2:.3g}",
+        floor=fit.floor,
+        ceiling=fit.ceiling,
+        points=_share_points(sizes, k, m, fit.floor, fit.ceiling, confidence),
+        notes=notes,
+    )
+
+
+# Positions and quantiles, equations (3) to (5)
+
+
+def _from_positions(
+    sizes: Array, values: Array, memorizer: Array, oracle: Array, confidence: float, seed: int
+) -> Onset:
+    """Onset of a criterion between its poles, equation (3)."""
+    complete = ~(np.isnan(values) | np.isnan(memorizer) | np.isnan(oracle))
+    if complete.any(0).sum() < 2:
+        raise DataError(
+            "Fewer than two sizes have a replicate with values of the model, the memorizer and "
+            "the oracle; a position needs all three in the same replicate."
+        )
+    levels = expanded_levels(len(values), confidence)
+    counts = _resamples(len(values), seed)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        total = counts @ complete
+        model, low, high = (
+            _filled(counts @ np.where(complete, table, 0.0) / total)
+            for table in (values, memorizer, oracle)
+        )
+        position = _filled((model - low) / (high - low))
+    poles = [_interval(low, levels), _interval(high, levels)]
+    finite = np.isfinite(poles).all((0, 1))
+    overlap = np.max([p[0] for p in poles], 0) <= np.min([p[1] for p in poles], 0)
+    seen = finite & ~overlap
+    position[:, ~seen] = np.nan
+    notes = []
+    if not finite.all():
+        notes.append(f"the poles have no finite mean at n = {_listed(sizes[~finite])}")
+    if (finite & overlap).any():
+        notes.append(f"blind (the poles' intervals overlap) at n = {_listed(sizes[overlap])}")
+    points = [
+        _point(sizes[i], [position[0, i], *interval], int(complete[:, i].sum()))
+        for i, interval in enumerate(_interval(position, levels).T)
+    ]
+    blind = int(seen.sum()) < 2
+    ends = (position[0] - 0.1, position[0] - 0.9)
+    return _finish(
+        _NOWHERE if blind else _locate(sizes, position - 0.5, ends, levels, notes),
+        blind=blind,
+        confidence=confidence,
+        crossing="position = 0.5",
+        floor=0.0,
+        ceiling=1.0,
+        points=points,
+        notes=notes,
+    )
+
+
+def _from_quantiles(
+    sizes: Array,
+    values: Array,
+    quantile: float,
+    level: float,
+    floor: float,
+    ceiling: float,
+    confidence: float,
+    seed: int,
+) -> Onset:
+    """Onset of a statistic whose quantile crosses a level, equation (4)."""
+    replicates = (~np.isnan(values)).sum(0)
+    if (replicates > 0).sum() < 2:
+        raise DataError("Fewer than two sizes have values; an onset needs a curve.")
+    counts = _resamples(len(values), seed)
+    above = _harrell_davis(values, counts, quantile) - level
+    sides = np.sign(above[0][replicates > 0])
+    half = min(2, len(sides) // 2)
+    rising = bool((sides[:half] < 0).all() and (sides[-half:] > 0).all())
+    sign = 1 if rising else -1
+
+    def reaching(position: float) -> Array:
+        """The curve that crosses zero where the given position is reached."""
+        share = floor + position * (ceiling - floor)
+        q = 1 - share if rising else share
+        return sign * (_harrell_davis(values, counts[:1], q)[0] - level)
+
+    notes: list[str] = []
+    if np.isinf(above[0]).any():
+        notes.append(f"the quantile is infinite at n = {_listed(sizes[np.isinf(above[0])])}")
+    levels = expanded_levels(len(values), confidence)
+    ends = (reaching(0.1), reaching(0.9))
+    beyond = (values > level if rising else values < level).sum(0)
+    return _finish(
+        _locate(sizes, sign * above, ends, levels, notes),
+        confidence=confidence,
+        crossing=f"quantile {quantile:g} = {level:g}",
+        floor=floor,
+        ceiling=ceiling,
+        points=_share_points(sizes, beyond, replicates, floor, ceiling, confidence),
+        notes=notes,
+    )
+
+
+def _resamples(n_rows: int, seed: int) -> Array:
+    """How often each row is drawn, shape (1 + resamples, rows); the first takes each once."""
+    uniform = np.full(n_rows, 1 / n_rows)
+    drawn = np.random.default_rng(seed).multinomial(n_rows, uniform, size=_RESAMPLES)
+    return np.concatenate([np.ones((1, n_rows)), drawn.astype(np.float64)])
+
+
+def _filled(rows: Array) -> Array:
+    """Rows with the first one, of all replicates, in the place of what a resample lacks."""
+    return np.where(np.isfinite(rows), rows, rows[0])
+
+
+def _interval(rows: Array, levels: tuple[float, float]) -> Array:
+    """Bootstrap interval of each column, shape (2, columns); NaN where it is not finite."""
+    finite = np.isfinite(rows[0])
+    return np.where(finite, np.quantile(np.where(finite, rows, 0.0)[1:], levels, axis=0), np.nan)
+
+
+def _harrell_davis(values: Array, counts: Array, q: float) -> Array:
+    """Quantile (4) of each column, one row for each row of counts.
+
+    Infinite values are taken as the largest finite one of their column, unless they are so many
+    that the quantile itself is infinite.
+    """
+    from scipy.special import betainc
+
+    result = np.full((len(counts), values.shape[1]), np.nan)
+    for i, column in enumerate(values.T):
+        present = np.flatnonzero(~np.isnan(column))
+        if not len(present):
+            continue
+        present = present[np.argsort(column[present], kind="stable")]
+        ranked = column[present]
+        middle = ranked[min(len(ranked) - 1, math.ceil(q * len(ranked)) - 1)]
+        if np.isinf(middle):
+            result[:, i] = middle
+            continue
+        finite = ranked[np.isfinite(ranked)]
+        below = np.cumsum(counts[:, present], axis=1).astype(np.int64)
+        sizes, which = np.unique(below[:, -1], return_inverse=True)
+        m = np.maximum(sizes, 1)[:, None]
+        reached = np.minimum(np.arange(sizes[-1] + 1) / m, 1.0)
+        table = betainc((m + 1) * q, (m + 1) * (1 - q), reached)
+        steps = np.diff(table[which[:, None], below], axis=1, prepend=0.0)
+        result[:, i] = steps @ np.clip(ranked, finite[0], finite[-1])
+        result[below[:, -1] == 0, i] = np.nan
+    return _filled(result)
+
+
+def _smoother(x: Array, weights: Array, at: Array, span: int) -> Array:
+    """Matrix that maps values at x to the local quadratic fit (5) at `at`."""
+    distance = np.abs(at[:, None] - x)
+    ranked = np.sort(distance, axis=1)
+    reach = ranked[:, span - 1] if span <= len(x) else ranked[:, -1] * span / len(x)
+    u = (x - at[:, None]) / reach[:, None]
+    kernel = weights * np.clip(1 - np.abs(u) ** 3, 0.0, None) ** 3
+    basis = u[..., None] ** np.arange(min(3, len(x)))
+    normal = np.einsum("tg,tgi,tgj->tij", kernel, basis, basis)
+    return np.linalg.solve(normal, np.einsum("tg,tgi->tig", kernel, basis))[:, 0]
+
+
+def _last_crossings(curves: Array, at: Array) -> Array:
+    """Where each curve rises through zero for the last time.
+
+    Returns:
+        inf for a curve that ends below zero, -inf for one that is never below it.
+    """
+    below = curves < 0
+    last = len(at) - 1 - np.argmax(below[:, ::-1], axis=1)
+    after = np.minimum(last + 1, len(at) - 1)
+    rows = np.arange(len(curves))
+    start, end = curves[rows, last], curves[rows, after]
+    step = np.divide(-start, end - start, out=np.zeros_like(start), where=end > start)
+    crossing = np.where(last == len(at) - 1, np.inf, at[last] + step * (at[after] - at[last]))
+    return np.where(below.any(axis=1), crossing, -np.inf)
+
+
+def _last_crossing(curve: Array, at: Array) -> float:
+    return float(_last_crossings(curve[None], at)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Located:
+    """The numbers of an onset."""
+
+    onset: float | None = None
+    low: float | None = None
+    high: float | None = None
+    width: float | None = None
+    censored: Censored = "no"
+
+
+_NOWHERE = _Located()
+
+
+def _locate(
+    sizes: Array,
+    rising: Array,
+    ends: tuple[Array, Array],
+    levels: tuple[float, float],
+    notes: list[str],
+) -> _Located:
+    """Where the local quadratic fit (5) rises through zero for the last time.
+
+    Args:
+        sizes: n.
+        rising: values that are positive where the model generalizes, an infinite one telling its
+            side alone, NaN where there is none; the first row is the estimate, then resamples.
+        ends: the values that cross zero at positions 0.1 and 0.9.
+        levels: of the bootstrap interval.
+        notes: what a reader must know is added here.
+    """
+    used = np.isfinite(rising[0])
+    if used.sum() < 2:
+        known = rising[0][~np.isnan(rising[0])]
+        return _Located(
+            censored="above" if (known < 0).all() else "below" if (known > 0).all() else "no"
+        )
+    n, values, resampled = sizes[used], rising[0, used], rising[1:, used]
+    variance = resampled.var(axis=0)
+    typical = float(np.median(variance))
+    weights = typical / np.maximum(variance, typical) if typical > 0 else np.ones(len(n))
+    x = np.log(n)
+    at = np.linspace(x[0], x[-1], _FINE)
+    smoothers = [_smoother(x, weights, at, span) for span in _SPANS]
+    curve = smoothers[1] @ values
+    root = _last_crossing(curve, at)
+    turns = int((np.diff(np.sign(curve)) != 0).sum())
+    if turns > 1:
+        notes.append("the fitted curve crosses the middle more than once; its last rise counts")
+    elif turns == 1 and root == math.inf:
+        notes.append("the fitted curve starts beyond the middle and falls back")
+    roots = np.concatenate([_last_crossings(resampled @ s.T, at) for s in smoothers])
+    low, high = np.quantile(roots, levels, method="nearest")
+    low, high = min(float(low), root), max(float(high), root)
+    if root == math.inf:
+        after = sizes[(rising[0] == math.inf) & (sizes > n[-1])]
+        return _Located(
+            censored="above",
+            low=float(n[-1]) if low == math.inf else _to_size(low, n),
+            high=float(after[0]) if len(after) else None,
+        )
+    if root == -math.inf:
+        before = sizes[(rising[0] == -math.inf) & (sizes < n[0])]
+        return _Located(
+            censored="below",
+            low=float(before[-1]) if len(before) else None,
+            high=float(n[0]) if high == -math.inf else _to_size(high, n),
+        )
+    first, last = (_last_crossing(smoothers[1] @ _finite(end[used]), at) for end in ends)
+    shown = math.isfinite(first) and math.isfinite(last) and first < last
+    return _Located(
+        onset=_to_size(root, n),
+        low=_to_size(low, n),
+        high=_to_size(high, n),
+        width=last - first if shown else None,
+    )
+
+
+# Common parts
+
+
+def _to_size(log_n: float, sizes: Array) -> float | None:
+    """exp(log_n), exactly a size of the grid where it is one; None if it is infinite."""
+    on_grid = sizes[np.log(sizes) == log_n]
+    if len(on_grid):
+        return float(on_grid[0])
+    return math.exp(log_n) if math.isfinite(log_n) else None
+
+
+def _finite(values: Array) -> Array:
+    """Values with the infinite ones replaced by the largest finite numbers that can be summed."""
+    return np.nan_to_num(values, posinf=1e150, neginf=-1e150)
+
+
+def _finish(
+    located: _Located,
+    *,
+    blind: bool = False,
+    confidence: float,
+    crossing: str,
+    floor: float,
+    ceiling: float,
+    points: Sequence[Point],
+    notes: list[str],
+) -> Onset:
+    """The onset with its curve, and what is said of every curve."""
+    if located.onset is not None and located.low is None and located.high is None:
+        located = _NOWHERE
+        notes = [*notes, "the interval of n* runs beyond the sizes at both ends"]
+    positions = [point.position for point in points if point.position is not None]
+    if located.onset is not None and not any(0.1 < position < 0.9 for position in positions):
+        notes = [*notes, "the curve jumps within one step of the grid; add sizes around n*"]
+    return Onset(
+        **asdict(located),
+        blind=blind,
+        confidence=confidence,
+        crossing=crossing,
+        floor=floor,
+        ceiling=ceiling,
+        points=tuple(points),
+        notes=tuple(notes),
+    )
+
+
+def _point(n: float, numbers: Sequence[float], replicates: int) -> Point:
+    """A point of the curve, None for each number that is not finite."""
+    position, low, high = (float(x) if math.isfinite(x) else None for x in numbers)
+    whole = int(n) if n == int(n) else float(n)
+    return Point(n=whole, position=position, low=low, high=high, replicates=replicates)
+
+
+def _share_points(
+    sizes: Array, k: Array, m: Array, floor: float, ceiling: float, confidence: float
+) -> list[Point]:
+    """Positions of shares, with their Wilson intervals."""
+    points = []
+    for n, successes, trials in zip(sizes, k, m, strict=True):
+        numbers = [math.nan] * 3
+        if trials:
+            share = wilson(successes, trials, confidence=confidence)
+            ends = [(end - floor) / (ceiling - floor) for end in (share.low, share.high)]
+            numbers = [(share.value - floor) / (ceiling - floor), min(ends), max(ends)]
+        points.append(_point(n, numbers, int(trials)))
+    return points
+
+
+def _listed(sizes: Array) -> str:
+    return ", ".join(f"{n:g}" for n in sizes)
+
+
+# What is accepted
+
+
+def _numbers(name: str, given: ArrayLike | None) -> Array:
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name}: numbers are needed, in rows of one length; {error}.") from error
+
+
+def _require_sizes(n: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
+    """The sizes in ascending order, and that order."""
+    sizes = _numbers("n", n)
+    if sizes.ndim != 1 or len(sizes) < 2:
+        raise DataError(f"An onset needs at least two sizes n, got shape {sizes.shape}.")
+    if not (np.isfinite(sizes).all() and (sizes >= 2).all()):
+        raise DataError(f"Sizes n are finite and at least 2, got {_listed(sizes)}.")
+    order = np.argsort(sizes)
+    if (np.diff(sizes[order]) == 0).any():
+        raise DataError(f"Each size n may appear once, got {_listed(sizes)}; merge the repeated.")
+    return sizes[order], order
+
+
+def _require_plateaus(floor: float | None, ceiling: float | None) -> None:
+    known = [plateau for plateau in (floor, ceiling) if plateau is not None]
+    if not all(0 <= plateau <= 1 for plateau in known) or (len(known) == 2 and floor == ceiling):
+        raise ConfigError(
+            "floor and ceiling are different shares between 0 and 1, or None to fit them; "
+            f"got floor={floor}, ceiling={ceiling}."
+        )
+    if (ceiling is None and floor == 1) or (floor is None and ceiling == 0):
+        raise ConfigError(
+            "A fitted plateau makes the curve rise, which it cannot from floor 1 or to ceiling 0; "
+            "give both plateaus of a curve that falls."
+        )
+
+
+def _require_counts(
+    successes: ArrayLike | None, trials: ArrayLike | None, order: NDArray[np.intp]
+) -> tuple[Array, Array]:
+    """Successes and trials in the order of the sizes."""
+    k, m = _numbers("successes", successes), _numbers("trials", trials)
+    if m.ndim == 0:
+        m = np.full(k.shape, m)
+    if k.shape != order.shape or m.shape != order.shape:
+        raise DataError(
+            f"One count of successes and of trials a size is needed: {len(order)} sizes, "
+            f"successes of shape {k.shape}, trials of shape {m.shape}."
+        )
+    whole = np.isfinite(k) & np.isfinite(m) & (k == np.round(k)) & (m == np.round(m))
+    wrong = ~(whole & (k >= 0) & (k <= m) & (m >= 1))
+    if wrong.any():
+        i = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"Counts are whole numbers, 0 <= successes <= trials and trials >= 1; got {k[i]:g} of "
+            f"{m[i]:g}. Leave out sizes without trials."
+        )
+    return k[order], m[order]
+
+
+def _require_tables(order: NDArray[np.intp], **tables: ArrayLike | None) -> list[Array]:
+    """Tables of replicates by sizes, in the order of the sizes."""
+    arrays = {name: _numbers(name, table) for name, table in tables.items()}
+    shapes = {name: array.shape for name, array in arrays.items()}
+    rows = shapes["values"][0] if shapes["values"] else 0
+    if set(shapes.values()) != {(rows, len(order))}:
+        raise DataError(
+            f"Values have a row a replicate and a column a size, here {len(order)}; got "
+            f"{', '.join(f'{name} of shape {shape}' for name, shape in shapes.items())}."
+        )
+    if rows < 3:
+        raise DataError(f"A bootstrap interval needs at least 3 replicates, got {rows}.")
+    return [array[:, order] for array in arrays.values()]
+
+
+def _require_threshold(quantile: float | None, level: float | None) -> tuple[float, float]:
+    q, target = float(_numbers("quantile", quantile)), float(_numbers("level", level))
+    if not (0 < q < 1 and math.isfinite(target)):
+        raise ConfigError(
+            "quantile is strictly between 0 and 1 and level is finite, got "
+            f"quantile={quantile}, level={level}."
+        )
+    return q, target
+
+
+# Where to sample next
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """What to run next.
+
+    Attributes:
+        n: the size.
+        replicates: how many of it.
+        expected_width: what ln(high/low) should then be; None where it cannot be foreseen.
+        reason: why this size and this number.
+    """
+
+    n: int
+    replicates: int
+    expected_width: float | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"next: {self.replicates} replicates at n = {self.n} ({self.reason})"
+
+
+def suggest(onset: Onset) -> Suggestion:
+    """The next size, and how many replicates of it, that shrink the interval of n* most.
+
+    With A the information of the present points on (ln n*, ln w) of (1), and J(n) that of one
+    replicate more at n,
+
+        (6)  A = diag(0, 1) + sum_i R_i J(n_i),    J(n) = F'(z)² (1/w, z)(1/w, z)^T / v(n)
+
+    the variance of ln n* becomes [(A + R J(n))^-1]_00, on a scale set by the present interval.
+    v(n) is the variance of one replicate's position, interpolated between the points' intervals.
+    R is the number that halves the interval, at most ten times the present replicates of a size.
+    A censored onset is followed beyond the grid by its last step, at most a factor two.
+
+    Args:
+        onset: the present estimate.
+
+    Raises:
+        DataError: if the criterion is blind, or no smaller size exists.
+
+    Reference:
+        Chaloner and Verdinelli 1995, Statistical Science 10, 273, section 2.2 (c-optimality).
+    """
+    from scipy.special import expit, ndtri
+
+    if onset.blind:
+        raise DataError("The criterion is blind: no size helps; choose another criterion.")
+    points = [p for p in onset.points if p.low is not None and p.high is not None]
+    sizes = np.array([p.n for p in points])
+    typical = max(3, int(np.median([p.replicates for p in points])))
+    if onset.censored != "no":
+        return _beyond(sizes, typical, above=onset.censored == "above")
+    if onset.onset is None:
+        middle = min(points, key=lambda p: abs((p.position or 0.0) - 0.5))
+        reason = "nearest to the middle, which too few replicates locate"
+        return Suggestion(
+            n=round(middle.n), replicates=4 * typical, expected_width=None, reason=reason
+        )
+    centre = onset.onset
+    w = math.exp(_PRIOR_LOG_W) if onset.width is None else onset.width / _LOGISTIC_WIDTH
+    sigmas = float(ndtri((1 + onset.confidence) / 2))
+    replicates = np.array([p.replicates for p in points])
+    halves = np.array([(p.high or 0.0) - (p.low or 0.0) for p in points]) / (2 * sigmas)
+
+    def information(n: Array) -> Array:
+        """J of (6) at each n: the elements 00, 01 and 11."""
+        z = np.log(n / centre) / w
+        variance = np.exp(np.interp(np.log(n), np.log(sizes), np.log(replicates * halves**2)))
+        slope = (expit(z) * expit(-z)) ** 2 / variance
+        return slope * np.array([np.full_like(z, w**-2), z / w, z**2])
+
+    def spread(information: Array) -> Array:
+        """Standard deviation of ln n*."""
+        a, b, c = information
+        return np.sqrt(c / (a * c - b**2))
+
+    present = (information(sizes) * replicates).sum(1) + np.array([0.0, 0.0, 1.0])
+    candidates = np.unique(np.round(np.geomspace(max(2, sizes[0] / 2), 2 * sizes[-1], 241)))
+    extra = information(candidates)
+    best = int(np.argmin(spread(present[:, None] + typical * extra)))
+    numbers = np.arange(1, 10 * typical + 1)
+    shrunk = spread(present[:, None] + numbers * extra[:, [best]]) / spread(present)
+    enough = np.flatnonzero(shrunk <= 0.5)
+    chosen = int(enough[0]) if len(enough) else len(numbers) - 1
+    low, high = onset.low or centre, onset.high or centre
+    both = 1 if onset.low is not None and onset.high is not None else 2
+    return Suggestion(
+        n=int(candidates[best]),
+        replicates=int(numbers[chosen]),
+        expected_width=float(both * math.log(high / low) * shrunk[chosen]),
+        reason="halves the interval" if len(enough) else "ten times the present number, at most",
+    )
+
+
+def _beyond(sizes: Array, replicates: int, *, above: bool) -> Suggestion:
+    """The next size beyond the grid."""
+    near, next_to_it = (sizes[-1], sizes[-2]) if above else (sizes[0], sizes[1])
+    step = min(2.0, max(near / next_to_it, next_to_it / near))
+    n = max(math.ceil(near * step), near + 1) if above else max(2, math.floor(near / step))
+    if n >= near and not above:
+        raise DataError(f"The onset lies below n = {near:g} and no smaller size is left to try.")
+    side = "beyond the largest size" if above else "before the smallest size"
+    return Suggestion(n=int(n), replicates=replicates, expected_width=None, reason=side)

@@ -1,0 +1,471 @@
+"""One self-contained HTML page for a run: the answer first, then everything it rests on.
+
+The page carries its figures as inline SVG, each in a wide and a one-column layout; it needs no
+script, font or file from elsewhere, and every text that comes from a run is escaped.
+"""
+
+import platform
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from genonset import __version__
+from genonset.criteria import CRITERIA, ROLES
+from genonset.datasets import Dataset
+from genonset.errors import DataError
+from genonset.estimates import bracket
+from genonset.experiment import build
+from genonset.figures import (
+    NO_FACTOR_TWO,
+    TOGETHER,
+    Drawn,
+    label,
+    render,
+    save_figures,
+    write_file,
+)
+from genonset.noise import at_horizon
+from genonset.sources import Gaussian, Source
+from genonset.spec import Measurement
+from genonset.store import Results
+from genonset.tensors import flatten
+
+Setting = Mapping[str, Any]
+
+ROOM = 1_400_000
+"""Characters of figures on a page; those beyond it stay in the folder alone."""
+
+FLOAT32, FLOAT64 = 2.0**-24, 2.0**-53
+"""Relative rounding of one operation."""
+
+WIDTHS = {
+    "paper": "s N^(-1/d), N the size of the smoothed set, as published",
+    "shared": "s n^(-1/d) for all sets, n the size of the training set",
+    "scott": "Scott's rule, s N^(-1/(d+4)), N the size of the smoothed set",
+    "cross_validated": "cross-validated on the pooled training and held-out sets, for all sets",
+}
+
+
+def write_run_report(
+    results: Results, out: str | Path | None = None, *, seconds: float | None = None
+) -> Path:
+    """Write the figures of a run into its folder, and the page that explains them.
+
+    Args:
+        results: of a run, finished or not.
+        out: the page; by default report.html in the run folder.
+        seconds: wall time of the run, where known.
+
+    Returns:
+        the path of the page.
+
+    Raises:
+        StoreError: if the page or the figures cannot be written.
+    """
+    path = Path(out) if out is not None else results.folder / "report.html"
+    drawn = save_figures(results, results.folder / "figures")
+    template = resources.files("genonset").joinpath("report.html.jinja").read_text("utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    html = page.from_string(template).render(_context(results, drawn, seconds))
+    write_file(path, html.encode())
+    return path
+
+
+def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
+    """Everything the template shows, as plain text and numbers; only figures are markup."""
+    settings = results.settings if drawn else []  # nothing is drawn of a run without numbers
+    figures, classes = _inline(drawn)
+    return {
+        "name": results.sweep.name,
+        "status": results.status(),
+        "failures": [
+            {
+                "n": record.n,
+                "replicate": record.replicate,
+                "label": label(record.setting),
+                "last": _last_line(record.row.traceback),
+                "traceback": record.row.traceback.strip(),
+            }
+            for record in results.failures
+        ],
+        "answers": [{"label": label(s), "sentence": answer(results, s)} for s in settings],
+        "basis": _basis(results),
+        "facts": _facts(results, seconds),
+        "classes": classes,
+        "figures": figures,
+        "onsets": [_onset_table(results, s) for s in settings],
+        "values": list(_value_tables(results, drawn)),
+        "settings": list(_settings(results)),
+        "spec": results.sweep.to_toml(),
+        "commands": _commands(results),
+        "versions": versions(),
+    }
+
+
+# -- the answer --------------------------------------------------------------------------------
+
+
+def answer(results: Results, setting: Setting) -> str:
+    """Where memorization ends at one combination of variant and axis values, in a sentence."""
+    name, sizes = results.sweep.headline_criterion, results.sweep.n
+    onset = results.onset(name, setting)
+    if CRITERIA[name].axis == "quality":
+        return f"{CRITERIA[name].title} comes within a factor 2 of its floor: {onset.sentence()}."
+    if onset.blind:
+        return (
+            f"This run cannot tell: by {CRITERIA[name].title} the memorizer and the oracle look "
+            "alike here (the criterion is blind)."
+        )
+    regimes = results.regimes(setting)
+    everywhere = _state(_tally(regimes, sizes))
+    if onset.onset is None:
+        return f"{onset.sentence().capitalize()}." + (
+            f" Over all sizes this model {everywhere}." if everywhere else ""
+        )
+    below = _tally(regimes, [n for n in sizes if n < onset.onset])
+    above = _tally(regimes, [n for n in sizes if n >= onset.onset])
+    number = f"n = {bracket(onset.onset, onset.low, onset.high)}"
+    rest = _below(below)
+    return _above(number, above) + (f"; {rest}." if rest else ".")
+
+
+def _tally(regimes: Mapping[int, Mapping[str, int]], sizes: Iterable[int]) -> Counter[str]:
+    """How many runs at these sizes are in each regime."""
+    total: Counter[str] = Counter()
+    for n in sizes:
+        total.update(regimes.get(n, {}))
+    return total
+
+
+VERBS = {
+    "copying": "copies training points",
+    "train-biased": "is train-biased",
+    "poor": "does not depend on its training points but is poor",
+    "generalizing": "generalizes",
+    "undecided": "cannot be judged",
+}
+
+
+def _state(tally: Counter[str]) -> str:
+    """What most runs do, with their share; empty where none was judged."""
+    if not tally.total():
+        return ""
+    (regime, count), total = tally.most_common(1)[0], tally.total()
+    copies = _percent(tally["copying"] / total)
+    others = "it copies nothing" if copies == "0 %" else f"{copies} copy"
+    extra = f"; {others}" if regime == "train-biased" else ""
+    return f"{VERBS[regime]} ({_percent(count / total)} of runs{extra})"
+
+
+def _above(number: str, tally: Counter[str]) -> str:
+    """The half of the answer that holds from the onset on."""
+    state = _state(tally)
+    if state.startswith(VERBS["generalizing"]):
+        return f"This model generalizes from {number} on"
+    if state.startswith((VERBS["poor"], VERBS["undecided"])) or not state:
+        return f"This model stops memorizing at {number}" + (f" and then {state}" if state else "")
+    return f"The onset is at {number}, though above it this model still {state}"
+
+
+def _below(tally: Counter[str]) -> str:
+    """The half of the answer that holds below the onset."""
+    state = _state(tally)
+    return f"below it {state}" if state else ""
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.005:
+        return "under 1 %"
+    if 0.995 < share < 1:
+        return "over 99 %"
+    return f"{100 * share:.0f} %"
+
+
+def _basis(results: Results) -> str:
+    """What the number in the answer is, once for all settings."""
+    name = results.sweep.headline_criterion
+    kind = {
+        "delta": "the training size at which half of the runs have Δ > 0",
+        "delta_held_out": "the training size at which P(Δ > 0), 0 for a memorizer and 1/2 for a "
+        "generator that does not depend on its training set, passes 1/4",
+    }.get(name, f"where {CRITERIA[name].title} is halfway between the memorizer and the oracle")
+    if CRITERIA[name].axis == "quality":
+        kind = f"where the median of {CRITERIA[name].title} is twice its floor"
+    return f"n* is {kind}; in brackets its 95 % interval."
+
+
+def _facts(results: Results, seconds: float | None) -> list[tuple[str, str]]:
+    status = results.status()
+    spent = sum(record.row.seconds for record in results.records)
+    facts = [
+        ("cells done", f"{status['done']} of {status['cells']}"),
+        ("failed", str(status["failed"])),
+        ("replicates", str(results.sweep.replicates)),
+        ("training points", f"{results.sweep.n[0]} to {results.sweep.n[-1]}"),
+        ("process time", _duration(spent)),
+    ]
+    return facts + ([("wall time", _duration(seconds))] if seconds is not None else [])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+# -- figures and tables ------------------------------------------------------------------------
+
+
+def _inline(drawn: Sequence[Drawn]) -> tuple[list[dict[str, Any]], Markup]:
+    """The figures for the template, as many as the page has room for, and their style sheet."""
+    svgs: list[str] = []
+    for figure in drawn:
+        if sum(map(len, svgs)) < ROOM:
+            svgs += [inline_svg(figure, narrow=False), inline_svg(figure, narrow=True)]
+    svgs, classes = _share_styles(svgs)
+    pairs = [tuple(map(Markup, svgs[k : k + 2])) for k in range(0, len(svgs), 2)]
+    pairs += [()] * (len(drawn) - len(pairs))
+    return [
+        {"name": d.name, "title": d.title, "how_to_read": d.how_to_read, "layouts": pair}
+        for d, pair in zip(drawn, pairs, strict=True)
+    ], Markup(classes)
+
+
+def inline_svg(drawn: Drawn, *, narrow: bool) -> str:
+    """A figure as one line of SVG for a page: scalable, labelled, with ids that are its own."""
+    own = f"{drawn.name}-{'narrow' if narrow else 'wide'}"
+    svg = render(drawn.narrow if narrow else drawn.figure, "svg").decode()
+    svg = re.sub(
+        r"<!--.*?-->|<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL
+    )
+    svg = re.sub(r"\s+", " ", svg[svg.index("<svg") :]).replace("> <", "><")
+    svg = svg.replace("xlink:href=", "href=")
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)  # a hundredth of a point is finer than any screen
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{own}-{m[1]}"' * (m[1] in used), svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{own}-", svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box is not None
+    described = f'role="img" aria-label="{escape(drawn.title)}"'
+    return f"<svg {box[0]} {described}>" + svg[svg.index(">") + 1 :]
+
+
+def _share_styles(svgs: Sequence[str]) -> tuple[list[str], str]:
+    """Turn the styles that figures repeat into classes; returns both."""
+    styles = Counter(style for svg in svgs for style in re.findall(r'style="([^"]*)"', svg))
+    names = {style: f"s{k}" for k, (style, count) in enumerate(styles.most_common()) if count > 2}
+
+    def as_class(match: re.Match[str]) -> str:
+        return f'class="{names[match[1]]}"' if match[1] in names else match[0]
+
+    sheet = "".join(f".{name}{{{style}}}" for style, name in names.items())
+    return [re.sub(r'style="([^"]*)"', as_class, svg) for svg in svgs], sheet
+
+
+def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
+    """Onsets of every criterion at one setting."""
+    rows = []
+    for name in results.sweep.measured:
+        criterion = CRITERIA[name]
+        if criterion.axis == "error":
+            continue
+        row = {
+            "title": criterion.title,
+            "axis": criterion.axis,
+            "headline": name == results.sweep.headline_criterion,
+            "onset": "–",
+            "interval": "–",
+            "width": "–",
+        }
+        if name in NO_FACTOR_TWO:
+            rows.append(row | {"note": "bounded: no factor 2 to read; see its curve"})
+            continue
+        onset = results.onset(name, setting)
+        if onset.onset is not None:
+            number, _, interval = bracket(onset.onset, onset.low, onset.high).partition(" ")
+            row |= {"onset": number, "interval": interval}
+        if onset.width is not None:
+            row["width"] = f"{onset.width:.2f}"
+        words = [] if onset.onset is not None else [onset.sentence()]
+        rows.append(row | {"note": "; ".join([*words, *onset.notes])})
+    return {"label": label(setting), "rows": rows}
+
+
+STATISTICS = {
+    "share": "share with Wilson interval",
+    "mean": "mean with bootstrap interval",
+    "median": "median with interval from order statistics",
+}
+
+
+def _value_tables(results: Results, drawn: Sequence[Drawn]) -> Iterator[dict[str, Any]]:
+    """One table a criterion and setting, from the rows behind the figures."""
+    if len(results.settings) > TOGETHER:
+        return
+    rows = [
+        row
+        for figure in drawn
+        if figure.name in ("memorization", "quality", "errors")
+        for row in figure.rows
+        if row["n"] is not None
+    ]
+    for setting in results.settings:
+        here = [row for row in rows if all(row[k] == v for k, v in setting.items())]
+        for name in dict.fromkeys(row["criterion"] for row in here):
+            mine = [row for row in here if row["criterion"] == name]
+            criterion = CRITERIA[name.removesuffix("_positive")]
+            roles = [role for role in ROLES if any(row["role"] == role for row in mine)]
+            cells = {(row["n"], row["role"]): row for row in mine}
+            sizes = sorted({row["n"] for row in mine})
+            yield {
+                "title": criterion.title,
+                "label": label(setting),
+                "summary": criterion.summary,
+                "statistic": STATISTICS[mine[0]["statistic"]]
+                + (", in units of the self overlap" if criterion.axis == "error" else ""),
+                "roles": roles,
+                "rows": [
+                    {
+                        "n": n,
+                        "cells": [_cell(cells.get((n, role))) for role in roles],
+                        "runs": max(cells[n, r]["runs"] for r in roles if (n, r) in cells),
+                    }
+                    for n in sizes
+                ],
+            }
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    text = bracket(row["value"], row["low"], row["high"])
+    return text.removesuffix(" [.., ..]").replace("inf", "∞")
+
+
+# -- what was run ------------------------------------------------------------------------------
+
+
+def _settings(results: Results) -> Iterator[tuple[str, str]]:
+    """The run in words: data, model, noise, kernels, draws, precision."""
+    sweep = results.sweep
+    try:
+        world = build(sweep.source)
+    except DataError as error:
+        world = None
+        yield "data", f"could not be read again: {error}"
+    yield "source", sweep.source.kind + (f", d = {world.dim}" if world is not None else "")
+    if isinstance(world, Dataset):
+        for note in world.notes:
+            yield "data", note
+        yield (
+            "replicates",
+            "Replicates are overlapping subsets of one data set, so intervals are conditional "
+            "on it.",
+        )
+    for setting in results.settings:
+        measurement = sweep.measurement(setting)
+        place = f" ({label(setting)})" if setting else ""
+        yield f"model{place}", _model_words(measurement, world)
+    yield "kernel width", _width_words(sweep.bandwidth)
+    yield "original points", f"{sweep.n_original or 'by default'}"
+    yield "generated points", f"{sweep.n_generated or 'by default'}"
+    smallest = smallest_log_ratio(results)
+    if smallest is not None:
+        yield "sign of Δ", _ratio_words(smallest)
+    yield "seed", f"{sweep.seed}; every draw derives from it and from what is drawn"
+
+
+def _model_words(measurement: Measurement, world: Source | Dataset | None) -> str:
+    model = measurement.model
+    noise = getattr(model, "noise", None)
+    if noise is None:
+        return model.kind
+    words = (
+        f"{model.kind}, {noise.kind.replace('_', '-')} noise to horizon {noise.horizon:g} with "
+        f"noise scale {noise.noise_scale:.4g}"
+    )
+    fraction = None if world is None else signal_fraction(measurement, world)
+    if fraction is None:
+        return words
+    return f"{words}; mean signal fraction r = {fraction:.3g} at the horizon"
+
+
+def signal_fraction(measurement: Measurement, world: Source | Dataset) -> float | None:
+    """Mean over principal axes of r_i = a² c_i / (a² c_i + b²), the signal in x_T.
+
+    Returns:
+        None where the model has no noise process, or the source no covariance to speak of.
+
+    Reference:
+        Theory note (0.1).
+    """
+    noise = getattr(measurement.model, "noise", None)
+    if noise is None:
+        return None
+    if isinstance(world, Dataset):
+        spectrum = torch.linalg.eigvalsh(torch.atleast_2d(flatten(world.points).T.cov()))
+    elif isinstance(world, Gaussian):
+        spectrum = world.eigenvalues
+    else:
+        return None
+    alpha, sigma = at_horizon(noise.build())
+    signal = alpha**2 * spectrum.clamp_min(0.0)
+    return float((signal / (signal + sigma**2)).mean())
+
+
+def _width_words(rule: str | float) -> str:
+    return WIDTHS[rule] if isinstance(rule, str) else f"{rule:g}, fixed"
+
+
+def smallest_log_ratio(results: Results) -> float | None:
+    """The smallest |log ratio| by which a sign of Δ was decided; None where none was measured."""
+    found = [
+        abs(values[name])
+        for record in results.records
+        for values in record.row.values.values()
+        for name in ("delta_log_ratio", "delta_held_out_log_ratio")
+        if np.isfinite(values.get(name, np.nan)) and values[name] != 0
+    ]
+    return min(found, default=None)
+
+
+def _ratio_words(smallest: float) -> str:
+    verdict = "float32 could not have told it" if smallest < FLOAT32 else "float32 would do"
+    return (
+        f"the closest was decided at |log ratio| = {smallest:.2g}; float32 resolves "
+        f"{FLOAT32:.1g}, float64 {FLOAT64:.1g} ({verdict})"
+    )
+
+
+def _commands(results: Results) -> list[tuple[str, str]]:
+    folder = results.folder
+    return [
+        ("resume", f"genonset sweep {folder}/spec.toml --out {folder}"),
+        ("where to sample next", f"genonset onset {folder} --suggest"),
+        ("every number", f"genonset export {folder} {results.sweep.name}.csv"),
+        ("this page again", f"genonset report {folder}"),
+    ]
+
+
+def versions() -> dict[str, str]:
+    """The programs that wrote a page."""
+    return {
+        "genonset": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "matplotlib": metadata.version("matplotlib"),
+        "python": platform.python_version(),
+    }
+
+
+def _last_line(traceback: str) -> str:
+    lines = traceback.strip().splitlines()
+    return lines[-1] if lines else "no traceback was kept"

@@ -1,0 +1,168 @@
+"""The spec: every refusal names the place, the value and what is accepted."""
+
+import json
+import math
+import tomllib
+
+import pytest
+import torch
+
+from genonset.errors import ConfigError
+from genonset.spec import Cell, Sweep, catalogue, reproduction, shipped
+
+PLAIN = """
+name = "small"
+seed = 3
+replicates = 2
+n = [4, 8]
+criteria = ["kernel_l2", "label_test"]
+[source]
+kind = "gaussian"
+dim = 3
+[model]
+kind = "linear_one_step"
+[model.noise]
+kind = "ornstein_uhlenbeck"
+"""
+
+
+def refusal(tmp_path, text):
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        Sweep.from_toml(path)
+    message = str(caught.value)
+    assert len(message.splitlines()) < 25
+    return message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("dim = 3", "dimension = 3", ["dimension", "unknown option", "allowed", "covariance"]),
+        ("dim = 3", "dim = 'three'", ["dim", "integer", "'three'"]),
+        ("dim = 3", "", ["dim", "required"]),
+        ("dim = 3", "dim = 3\nstd = 1\nvariance = 2", ["give one of", "std", "variance"]),
+        ("dim = 3", "dim = 3\nspectrum = [1.0]", ["1 numbers", "dim is 3"]),
+        ("dim = 3", "dim = 3\nstd = -1", ["std", "greater than 0", "-1"]),
+        ("dim = 3", "dim = 3\nmean = nan", ["mean", "nan"]),
+        ('kind = "gaussian"', 'kind = "gauss"', ["gauss", "'gaussian_mixture'", "'digits'"]),
+        ('kind = "linear_one_step"', 'kind = "linear"', ["linear", "'linear_one_step'"]),
+        ("n = [4, 8]", "n = [8, 4]", ["increase"]),
+        ("n = [4, 8]", "n = [1, 8]", ["n.0", "2", "1"]),
+        ("n = [4, 8]", "n = []", ["n", "at least 1"]),
+        ("replicates = 2", "replicates = 0", ["replicates", "0"]),
+        ("seed = 3", "sead = 3", ["sead", "unknown option", "seed", "replicates"]),
+        ('"label_test"', '"lable_test"', ["lable_test", "label_test", "overlap"]),
+        ('"ornstein_uhlenbeck"', '"ornstein_uhlenbeck"\nhorizn = 1', ["horizn", "horizon"]),
+        ("seed = 3", 'seed = 3\naxes = { "model.noise.horizn" = [1] }', ["horizn", "horizon"]),
+        ("seed = 3", 'seed = 3\nheadline = "mmd"', ["mmd", "not among"]),
+        ("seed = 3", 'seed = 3\nbandwidth = "wide"', ["bandwidth", "paper", "wide"]),
+        ("seed = 3", "seed = ", ["not valid TOML", "line 3"]),
+    ],
+)
+def test_refusals_say_where_what_and_what_else(tmp_path, old, new, said):
+    assert old in PLAIN
+    message = refusal(tmp_path, PLAIN.replace(old, new))
+    for word in said:
+        assert word in message, message
+
+
+def test_all_errors_come_at_once(tmp_path):
+    message = refusal(tmp_path, PLAIN.replace("dim = 3", "dim = 0").replace("seed = 3", "sed = 3"))
+    assert "dim" in message
+    assert "sed" in message
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(ConfigError, match="Cannot read"):
+        Sweep.from_toml(tmp_path / "nowhere.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="Cannot read"):
+        Sweep.from_toml(tmp_path / "binary.toml")
+
+
+def test_closed_form_criteria_need_gaussian_laws(tmp_path):
+    text = PLAIN.replace('"label_test"', '"kl_to_source"').replace("dim = 3", "").replace(
+        '"gaussian"', '"digits"')
+    assert "bures_wasserstein" in refusal(tmp_path, text)
+
+
+def plain(tmp_path, text=PLAIN):
+    path = tmp_path / "spec.toml"
+    path.write_text(text)
+    return Sweep.from_toml(path)
+
+
+def test_written_spec_reads_back_equal(tmp_path):
+    text = PLAIN.replace("seed = 3", 'seed = 3\naxes = { "model.noise.horizon" = [1, 2.5] }')
+    sweep = plain(tmp_path, text)
+    again = tmp_path / "again.toml"
+    again.write_text(sweep.to_toml())
+    assert Sweep.from_toml(again) == sweep
+    assert tomllib.loads(sweep.to_toml())["bandwidth"] == "paper"
+    for name in ("digits", "linear-d16", "linear-d100"):
+        again.write_text(shipped(name).to_toml())
+        assert Sweep.from_toml(again) == shipped(name)
+
+
+def test_cells_unfold_the_grid(tmp_path):
+    text = PLAIN.replace("seed = 3", 'seed = 3\naxes = { "model.noise.horizon" = [1, 2] }')
+    cells = list(plain(tmp_path, text).cells())
+    assert len(cells) == 2 * 2 * 2
+    assert len({cell.key for _, cell in cells}) == 8
+    for setting, cell in cells:
+        assert cell.model.noise.horizon == setting["model.noise.horizon"]
+    # the original set depends on seed, replicate and source, not on n or the model
+    assert len({cell.common_key for _, cell in cells}) == 2
+
+
+def test_key_depends_on_every_option_and_nothing_else(tmp_path):
+    _, cell = next(plain(tmp_path).cells())
+    again = Cell.model_validate(json.loads(cell.model_dump_json()))
+    assert again.key == cell.key
+    for change in ({"n": 5}, {"replicate": 1}, {"seed": 4}, {"bandwidth": "scott"}):
+        assert cell.model_copy(update=change).key != cell.key
+
+
+def test_axes_may_replace_a_whole_table(tmp_path):
+    axes = '[axes]\nmodel = [{ kind = "linear_one_step" }, { kind = "linear_one_step", ridge = 1.0 }]'
+    sweep = plain(tmp_path, PLAIN + axes)
+    assert [cell.model.ridge for _, cell in sweep.cells()][::2] == [0.0, 1.0] * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "covariance"),
+    [
+        ("std = 2.0", [4.0, 4, 4]),
+        ("variance = 2.0", [2.0, 2, 2]),
+        ("spectrum = [3.0, 1.0, 0.0]", [3.0, 1, 0]),
+        ('spectrum = { kind = "power_law", exponent = 1.0 }', [18 / 11, 9 / 11, 6 / 11]),
+        ('spectrum = { kind = "low_rank", rank = 1, variance = 5.0, floor = 0.5 }', [5, 0.5, 0.5]),
+        ("covariance = [[1.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 3.0]]", [1.0, 2, 3]),
+    ],
+)
+def test_gaussian_covariances(tmp_path, table, covariance):
+    source = plain(tmp_path, PLAIN.replace("dim = 3", f"dim = 3\n{table}")).source.build()
+    torch.testing.assert_close(source.covariance.diagonal(), torch.tensor(covariance).double())
+
+
+def test_reproductions_use_the_grids_of_the_paper():
+    assert reproduction("linear-d16").n == (4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 80,
+                                            160)
+    d100 = reproduction("linear-d100", variant="corrected", n=(25, 50), replicates=7, seed=5)
+    assert (d100.n, d100.replicates, d100.seed) == ((25, 50), 7, 5)
+    assert list(d100.variants) == ["corrected"]
+    assert d100.model.noise.noise_scale == pytest.approx(math.exp(-4), rel=1e-15)
+    published = dict(reproduction("linear-d100").cells().__next__()[0])
+    assert published == {"variant": "published"}
+    for wrong in ({"name": "linear-d17"}, {"name": "linear-d16", "variant": "correct"},
+                  {"name": "digits"}, {"name": "linear-d16", "n": (1,)}):
+        with pytest.raises(ConfigError):
+            reproduction(**wrong)
+
+
+def test_catalogue_describes_every_name():
+    for names in catalogue().values():
+        assert names
+        assert all(names.values())
