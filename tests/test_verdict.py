@@ -16,7 +16,6 @@ from scipy.spatial.distance import cdist
 from genonset import seeds
 from genonset.errors import ConfigError, DataError
 from genonset.verdict import (
-    LabelTest,
     copying,
     copying_power,
     label_test,
@@ -410,6 +409,18 @@ def test_qualities_that_are_refused(options):
     given = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0} | options
     with pytest.raises(DataError, match="finite and not negative"):
         regime(copying_p=1.0, train_bias_p=1.0, **given)
+
+
+@pytest.mark.parametrize(("copying_p", "train_bias_p"), [(math.nan, 1.0), (1.0, 1.5)])
+def test_p_values_that_are_refused(copying_p, train_bias_p):
+    with pytest.raises(DataError, match="p-values lie in 0 to 1"):
+        regime(
+            copying_p=copying_p,
+            train_bias_p=train_bias_p,
+            quality=1.0,
+            oracle_quality=1.0,
+            power=1.0,
+        )
 
 
 @pytest.mark.parametrize("options", [{"power": math.nan}, {"significance": 0.0}])

@@ -128,7 +128,7 @@ def _half_squares(
     """
     left, right = _augmented(x, y, scale)
     # The product errs by a few eps |x|²; where that could show, take differences instead.
-    direct = -2 * _EPS * float(torch.minimum(left[:, -2].min(), right[:, -1].min())) > 1e-10
+    direct = -2 * _EPS * float(torch.minimum(left[:, -1].min(), right[:, -2].min())) > 1e-10
     buffer = left.new_empty(_ROWS * _COLUMNS)
     others = x if y is None else y
     for i in range(0, len(x), _ROWS):
@@ -147,14 +147,20 @@ def _half_squares(
 
 
 def _augmented(x: Tensor, y: Tensor | None, scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """[z, -|z|²/2, 1] and [z', 1, -|z'|²/2] with z = sqrt(scale) (x - centre): their product is
+    """[z, 1, -|z|²/2] and [z', -|z'|²/2, 1] with z = sqrt(scale) (x - centre): their product is
     -scale |x - y|²/2, a common centre keeping its terms small."""
     centre = x.mean(0) if y is None else (x.sum(0) + y.sum(0)) / (len(x) + len(y))
-    x = (x - centre) * math.sqrt(scale)
-    y = x if y is None else (y - centre) * math.sqrt(scale)
-    half_x, half_y = (-0.5 * z.square().sum(1, keepdim=True) for z in (x, y))
-    left = torch.cat([x, half_x, torch.ones_like(half_x)], 1)
-    return left, torch.cat([y, torch.ones_like(half_y), half_y], 1)
+
+    def lifted(points: Tensor) -> Tensor:
+        out = points.new_ones(len(points), points.shape[1] + 2)
+        z = torch.sub(points, centre, out=out[:, :-2]).mul_(math.sqrt(scale))
+        out[:, -1] = -0.5 * torch.einsum("ni,ni->n", z, z)
+        return out
+
+    left = lifted(x)
+    right = left.clone() if y is None else lifted(y)
+    right[:, -2:] = right[:, -2:].flip(1)
+    return left, right
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:

@@ -62,17 +62,14 @@ def bracket(value: float, low: float | None, high: float | None) -> str:
     An end that does not exist (None) is written "..".
 
     >>> bracket(31.4, 27.1, None)
-    '31.4 [27.1, ..]'
+    '31 [27, ..]'
     """
-    ends = [end for end in (low, high) if end is not None]
-    width = max((abs(end - value) for end in ends), default=0.0) * 2 / max(len(ends), 1)
-    width = abs(high - low) if low is not None and high is not None else width
-    if 0 < width < math.inf and math.isfinite(value):
-        decimals = max(0, math.ceil(math.log10(5 / width)))
-        texts = [".." if x is None else f"{x:.{decimals}f}" for x in (value, low, high)]
-    else:
-        texts = [".." if x is None else f"{x:.4g}" for x in (value, low, high)]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]"
+    lower, upper = value if low is None else low, value if high is None else high
+    width = (upper - lower) * (2 if None in (low, high) else 1)
+    decimals = max(0, math.ceil(math.log10(5 / width))) if 0 < width < math.inf else None
+    style = ".4g" if decimals is None else f".{decimals}f"
+    centre, left, right = (".." if x is None else f"{x:{style}}" for x in (value, low, high))
+    return f"{centre} [{left}, {right}]"
 
 
 def require_confidence(confidence: float) -> float:

@@ -92,10 +92,10 @@ LOOKS: dict[str, Look] = {
     "null": {"color": PURPLE, "linestyle": ":", "marker": "s", "zorder": 3},
 }
 FAINT: Look = {"linewidth": 0.8, "markersize": 2.4, "alpha": 0.5, "elinewidth": 0.6}
-ROLE_LABELS = {role: role for role in ROLES} | {"null": "null: fresh points as training"}
+ROLE_LABELS = {role: role for role in ROLES} | {"null": "null: fresh points"}
 
 MIDDLE: Look = {"color": INK, "linewidth": 0.8, "linestyle": (0, (6, 3)), "label": "midpoint"}
-EXPECTED: Look = {"color": PURPLE, "linewidth": 0.8, "alpha": 0.6, "label": "null, expected"}
+EXPECTED: Look = {"color": PURPLE, "linewidth": 0.8, "alpha": 0.6, "label": "null, expected: 1/2"}
 FLOOR: Look = {"color": INK, "linewidth": 0.9, "label": "floor of the model, n → ∞"}
 TWICE: Look = {"color": INK, "linewidth": 0.8, "linestyle": ":", "label": "twice the floor"}
 ZERO: Look = {"color": VERMILION, "linewidth": 1.0, "linestyle": "--", "label": "memorizer"}
@@ -245,7 +245,8 @@ def _position_rows(results: Results, criterion: str, settings: Sequence[Setting]
     rows: list[Row] = []
     for setting in settings:
         place = {**setting, "criterion": criterion}
-        for p in results.onset(criterion, setting).points:
+        onset = onset_or_none(results, criterion, setting)
+        for p in onset.points if onset else ():
             numbers = {"value": p.position, "low": p.low, "high": p.high, "runs": p.replicates}
             rows.append({**place, "role": "model", "n": p.n, **numbers})
         poles = [results.matrix(criterion, r, setting) for r in ("null", "memorizer", "oracle")]
@@ -315,7 +316,7 @@ class Panel:
     x: str = "n"
     sizes: Sequence[int] = ()
     lines: Sequence[tuple[float, Look, int | None]] = ()
-    onsets: Sequence[Onset] = ()
+    onsets: Sequence[Onset | None] = ()
     bounded: bool = False
     threshold: float | None = None
     y_label: str = ""
@@ -330,7 +331,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     _draw_curves(axes, panel)
     for place, onset in enumerate(panel.onsets):
         colour = COLOURS[place] if len(panel.settings) > 1 else INK
-        _mark_onset(axes, onset, colour, 0.06 * (place + 1))
+        _mark_onset(axes, onset, colour, 0.4 + 0.06 * place)
     words = _for_settings(panel.settings, [onset_words(o) for o in panel.onsets])
     notes = [*words, *panel.notes]
     axes.set_title(panel.title, pad=4 + 9.5 * len(notes))
@@ -347,7 +348,7 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
     several = len(panel.settings) > 1
     keys = [(i, role) for i in range(len(panel.settings)) for role in ROLES]
     drawn = {
-        (i, r): [p for p in points if p["role"] == r and _at(p, panel.settings[i])]
+        (i, r): [p for p in points if p["role"] == r and is_at(p, panel.settings[i])]
         for i, r in keys
     }
     present = [key for key in keys if drawn[key]]
@@ -370,7 +371,8 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
         axes.errorbar(x, value, yerr=np.maximum([below, above], 0.0), **look)
 
 
-def _at(row: Row, setting: Setting) -> bool:
+def is_at(row: Mapping[str, Any], setting: Setting) -> bool:
+    """Whether a row belongs to a combination of variant and axis values."""
     return all(row[name] == value for name, value in setting.items())
 
 
@@ -446,8 +448,18 @@ def _power(value: float, _: float = 0.0) -> str:
     return f"{lead.removesuffix('1')}10{digits}" if lead in ("1", "−1") else f"{lead}·10{digits}"
 
 
-def onset_words(onset: Onset) -> str:
+def onset_or_none(results: Results, criterion: str, setting: Setting) -> Onset | None:
+    """The onset of a criterion, or None while too few runs have finished to make a curve."""
+    try:
+        return results.onset(criterion, setting)
+    except DataError:
+        return None
+
+
+def onset_words(onset: Onset | None) -> str:
     """An onset in few enough words for a panel."""
+    if onset is None:
+        return "too few runs for an onset"
     if onset.blind:
         return "blind: the poles do not differ"
     if onset.onset is None and onset.censored == "no":
@@ -455,9 +467,9 @@ def onset_words(onset: Onset) -> str:
     return onset.sentence().partition(" (")[0]
 
 
-def _mark_onset(axes: Axes, onset: Onset, colour: str, height: float) -> None:
+def _mark_onset(axes: Axes, onset: Onset | None, colour: str, height: float) -> None:
     """Shade the interval of an onset, or point to where a censored one lies."""
-    if onset.blind:
+    if onset is None or onset.blind:
         return
     if onset.onset is not None:
         ends = onset.points[0].n, onset.points[-1].n
@@ -532,8 +544,8 @@ def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
             entries.append(Line2D([], [], label=ROLE_LABELS[role], **look))
     lines = {look["label"]: look for panel in panels for _, look, _ in panel.lines}
     entries += [Line2D([], [], **look) for look in lines.values()]
-    if any(onset.onset is not None for panel in panels for onset in panel.onsets):
-        entries.append(Patch(color=INK, alpha=0.2, lw=0, label="onset, 95 % interval"))
+    if any(onset and onset.onset for panel in panels for onset in panel.onsets):
+        entries.append(Patch(color=INK, alpha=0.2, lw=0, label="onset, 95 %"))
     return entries
 
 
@@ -578,7 +590,7 @@ def position(results: Results, settings: Sequence[Setting]) -> Drawn:
                 settings=settings,
                 sizes=results.sweep.n,
                 lines=[(0.0, ZERO, None), (1.0, ONE, None), (0.5, MIDDLE, None)],
-                onsets=[results.onset(name, setting) for setting in settings],
+                onsets=[onset_or_none(results, name, setting) for setting in settings],
                 y_label="position between the poles",
             ),
             HOW_POSITION[""],
@@ -633,7 +645,7 @@ def _memorization_panel(results: Results, name: str, settings: Sequence[Setting]
         settings=settings,
         sizes=results.sweep.n,
         lines=lines,
-        onsets=[results.onset(name, setting) for setting in settings],
+        onsets=[onset_or_none(results, name, setting) for setting in settings],
         bounded=name in MIDPOINTS,
     )
 
@@ -669,7 +681,7 @@ def _quality_panel(results: Results, name: str, settings: Sequence[Setting]) -> 
         settings=settings,
         sizes=results.sweep.n,
         lines=_floor_lines([results.floor(name, s) for s in settings], twice=read),
-        onsets=[results.onset(name, s) for s in settings] if read else [],
+        onsets=[onset_or_none(results, name, s) for s in settings] if read else [],
     )
 
 
@@ -688,7 +700,7 @@ def _floor_lines(
 
 def _infinite_words(rows: Sequence[Row], setting: Setting) -> str:
     """How many of the model's runs are infinite, and up to which n; empty where none is."""
-    mine = [r for r in rows if r["role"] == "model" and r["infinite"] and _at(r, setting)]
+    mine = [r for r in rows if r["role"] == "model" and r["infinite"] and is_at(r, setting)]
     if not mine:
         return ""
     return f"{sum(r['infinite'] for r in mine)} infinite runs, n ≤ {mine[-1]['n']}"
@@ -742,7 +754,7 @@ def regimes(results: Results, settings: Sequence[Setting]) -> Drawn:
                 share = wilson(counts.get(name, 0), runs)
                 numbers = {"value": share.value, "low": share.low, "high": share.high}
                 rows.append({**setting, "n": n, "regime": name, **numbers, "runs": runs})
-    stacks = [(label(s), [row for row in rows if _at(row, s)]) for s in settings]
+    stacks = [(label(s), [row for row in rows if is_at(row, s)]) for s in settings]
     present = [name for name in REGIMES if any(r["regime"] == name and r["value"] for r in rows)]
     handles = [Patch(**REGIMES[n], edgecolor="white", label=n) for n in present]
     columns = min(len(settings), 3)

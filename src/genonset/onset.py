@@ -280,8 +280,8 @@ def fit_logistic(
     x = np.log(sizes)
     likelihood = _Likelihood(x=x, k=k, m=m, floor=floor, ceiling=ceiling, width_prior=width_prior)
     least, theta = likelihood.maximize()
-    g, c = likelihood.plateaus(theta)
-    bare = float(likelihood.negative_log(theta))
+    (g,), (c,) = likelihood.plateaus(theta[None])
+    bare = float(likelihood.negative_log(theta[None])[0])
     deviance = 2 * (bare + float((xlogy(k, k / m) + xlogy(m - k, 1 - k / m)).sum()))
     degrees = len(x) - 2 - (floor is None) - (ceiling is None)
     misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
@@ -310,7 +310,7 @@ def fit_logistic(
 
 @dataclass(frozen=True, kw_only=True)
 class _Likelihood:
-    """Binomial likelihood of (1) in theta = (ln n*, ln w, a, b).
+    """Binomial likelihood of (1) in theta = (ln n*, ln w, a, b), a row for each parameter.
 
     The plateaus that are fitted are g = a c (or a) and c = g + (1 - g) b, with a, b in [0, 1].
     """
@@ -329,7 +329,7 @@ class _Likelihood:
 
     def plateaus(self, theta: Array) -> tuple[Array, Array]:
         """g and c."""
-        a, b = theta[..., 2], theta[..., 3]
+        a, b = theta[:, 2], theta[:, 3]
         g = a * self.top if self.floor is None else np.full_like(a, self.floor)
         c = g + (1 - g) * b if self.ceiling is None else np.full_like(b, self.ceiling)
         return g, c
@@ -338,25 +338,26 @@ class _Likelihood:
         """z, F(z), F(-z), p and 1 - p, the last two as sums of positive terms."""
         from scipy.special import expit
 
-        g, c = (plateau[..., None] for plateau in self.plateaus(theta))
-        z = (self.x - theta[..., :1]) / np.exp(theta[..., 1:2])
+        g, c = (plateau[:, None] for plateau in self.plateaus(theta))
+        z = (self.x - theta[:, :1]) / np.exp(theta[:, 1:2])
         up, down = expit(z), expit(-z)
         p, rest = g * down + c * up, (1 - g) * down + (1 - c) * up
         return z, up, down, np.maximum(p, 1e-300), np.maximum(rest, 1e-300)
 
     def negative_log(self, theta: Array) -> Array:
-        """Without the prior; theta may hold many parameters, shape (..., 4)."""
+        """Minus log likelihood, without the prior."""
         *_, p, rest = self.shares(theta)
-        return -(self.k * np.log(p) + (self.m - self.k) * np.log(rest)).sum(-1)
+        return -(self.k * np.log(p) + (self.m - self.k) * np.log(rest)).sum(1)
 
     def penalty(self, theta: Array) -> Array:
         """Minus the log of the prior of ln w, up to a constant."""
-        return 0.5 * self.width_prior * (theta[..., 1] - _PRIOR_LOG_W) ** 2
+        return 0.5 * self.width_prior * (theta[:, 1] - _PRIOR_LOG_W) ** 2
 
     def objective(self, theta: Array) -> tuple[float, Array]:
-        """What is minimized, and its gradient."""
-        z, up, down, p, rest = self.shares(theta)
-        g, c = self.plateaus(theta)
+        """What is minimized, and its gradient, at one parameter of shape (4,)."""
+        row = theta[None]
+        z, up, down, p, rest = self.shares(row)
+        (g,), (c,) = self.plateaus(row)
         in_p = (self.m - self.k) / rest - self.k / p
         in_z = in_p * (c - g) * up * down
         in_g, in_c = (in_p * down).sum(), (in_p * up).sum()
@@ -368,8 +369,8 @@ class _Likelihood:
             free_floor * self.top * (in_g + free_ceiling * (1 - theta[3]) * in_c),
             free_ceiling * (1 - g) * in_c,
         ]
-        value = self.negative_log(theta) + self.penalty(theta)
-        return float(value), np.array(gradient, dtype=np.float64)
+        value = self.negative_log(row) + self.penalty(row)
+        return float(value[0]), np.array(gradient, dtype=np.float64)
 
     def maximize(self, mu: float | None = None, near: Array | None = None) -> tuple[float, Array]:
         """The least objective and where, with ln n* held at `mu` if that is given."""
@@ -529,7 +530,7 @@ def _from_quantiles(
     seed: int,
 ) -> Onset:
     """Onset of a statistic whose quantile crosses a level, equation (4)."""
-    replicates = (~np.isnan(values)).sum(0)
+    replicates = (~np.isnan(values)).sum(0, dtype=np.float64)
     if (replicates > 0).sum() < 2:
         raise DataError("Fewer than two sizes have values; an onset needs a curve.")
     counts = _resamples(len(values), seed)
@@ -550,7 +551,7 @@ def _from_quantiles(
         notes.append(f"the quantile is infinite at n = {_listed(sizes[np.isinf(above[0])])}")
     levels = expanded_levels(len(values), confidence)
     ends = (reaching(0.1), reaching(0.9))
-    beyond = (values > level if rising else values < level).sum(0)
+    beyond = (values > level if rising else values < level).sum(0, dtype=np.float64)
     return _finish(
         _locate(sizes, sign * above, ends, levels, notes),
         confidence=confidence,

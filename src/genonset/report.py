@@ -21,13 +21,16 @@ from genonset import __version__
 from genonset.criteria import CRITERIA, ROLES
 from genonset.datasets import Dataset
 from genonset.errors import DataError
-from genonset.estimates import bracket
+from genonset.estimates import bracket, wilson
 from genonset.experiment import build
 from genonset.figures import (
     NO_FACTOR_TWO,
     TOGETHER,
     Drawn,
+    is_at,
     label,
+    onset_or_none,
+    onset_words,
     render,
     save_figures,
     write_file,
@@ -116,7 +119,9 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
 def answer(results: Results, setting: Setting) -> str:
     """Where memorization ends at one combination of variant and axis values, in a sentence."""
     name, sizes = results.sweep.headline_criterion, results.sweep.n
-    onset = results.onset(name, setting)
+    onset = onset_or_none(results, name, setting)
+    if onset is None:
+        return "Too few runs have finished to say where memorization ends."
     if CRITERIA[name].axis == "quality":
         return f"{CRITERIA[name].title} comes within a factor 2 of its floor: {onset.sentence()}."
     if onset.blind:
@@ -125,11 +130,11 @@ def answer(results: Results, setting: Setting) -> str:
             "alike here (the criterion is blind)."
         )
     regimes = results.regimes(setting)
-    everywhere = _state(_tally(regimes, sizes))
     if onset.onset is None:
-        return f"{onset.sentence().capitalize()}." + (
-            f" Over all sizes this model {everywhere}." if everywhere else ""
-        )
+        words, end = onset.sentence(), sizes[0 if onset.censored == "below" else -1]
+        state = _state(_tally(regimes, [end]))
+        start = words if words.startswith("n*") else words[0].upper() + words[1:]
+        return f"{start}." + (f" At n = {end} this model {state}." if state else "")
     below = _tally(regimes, [n for n in sizes if n < onset.onset])
     above = _tally(regimes, [n for n in sizes if n >= onset.onset])
     number = f"n = {bracket(onset.onset, onset.low, onset.high)}"
@@ -159,19 +164,27 @@ def _state(tally: Counter[str]) -> str:
     if not tally.total():
         return ""
     (regime, count), total = tally.most_common(1)[0], tally.total()
-    copies = _percent(tally["copying"] / total)
-    others = "it copies nothing" if copies == "0 %" else f"{copies} copy"
-    extra = f"; {others}" if regime == "train-biased" else ""
-    return f"{VERBS[regime]} ({_percent(count / total)} of runs{extra})"
+    words = f"{_percent(count / total)} of runs"
+    if regime == "train-biased":
+        copies = tally["copying"]
+        chance = wilson(copies, total).low <= SIGNIFICANCE
+        words += "; it copies nothing" if chance else f"; {_percent(copies / total)} copy"
+    return f"{VERBS[regime]} ({words})"
+
+
+SIGNIFICANCE = 0.05
+"""Share of runs that a label test calls copying by chance."""
 
 
 def _above(number: str, tally: Counter[str]) -> str:
     """The half of the answer that holds from the onset on."""
     state = _state(tally)
+    if not state:
+        return f"Memorization ends at {number}"
     if state.startswith(VERBS["generalizing"]):
         return f"This model generalizes from {number} on"
-    if state.startswith((VERBS["poor"], VERBS["undecided"])) or not state:
-        return f"This model stops memorizing at {number}" + (f" and then {state}" if state else "")
+    if state.startswith((VERBS["poor"], VERBS["undecided"])):
+        return f"This model stops memorizing at {number}, and from there on {state}"
     return f"The onset is at {number}, though above it this model still {state}"
 
 
@@ -199,7 +212,9 @@ def _basis(results: Results) -> str:
     }.get(name, f"where {CRITERIA[name].title} is halfway between the memorizer and the oracle")
     if CRITERIA[name].axis == "quality":
         kind = f"where the median of {CRITERIA[name].title} is twice its floor"
-    return f"n* is {kind}; in brackets its 95 % interval."
+    return (
+        f"n* is {kind}; in brackets its 95 % interval, where '..' is an end beyond the sizes run."
+    )
 
 
 def _facts(results: Results, seconds: float | None) -> list[tuple[str, str]]:
@@ -288,7 +303,10 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
         if name in NO_FACTOR_TWO:
             rows.append(row | {"note": "bounded: no factor 2 to read; see its curve"})
             continue
-        onset = results.onset(name, setting)
+        onset = onset_or_none(results, name, setting)
+        if onset is None:
+            rows.append(row | {"note": onset_words(onset)})
+            continue
         if onset.onset is not None:
             number, _, interval = bracket(onset.onset, onset.low, onset.high).partition(" ")
             row |= {"onset": number, "interval": interval}
@@ -317,30 +335,33 @@ def _value_tables(results: Results, drawn: Sequence[Drawn]) -> Iterator[dict[str
         for row in figure.rows
         if row["n"] is not None
     ]
-    for setting in results.settings:
-        here = [row for row in rows if all(row[k] == v for k, v in setting.items())]
-        for name in dict.fromkeys(row["criterion"] for row in here):
-            mine = [row for row in here if row["criterion"] == name]
-            criterion = CRITERIA[name.removesuffix("_positive")]
-            roles = [role for role in ROLES if any(row["role"] == role for row in mine)]
-            cells = {(row["n"], row["role"]): row for row in mine}
-            sizes = sorted({row["n"] for row in mine})
-            yield {
-                "title": criterion.title,
-                "label": label(setting),
-                "summary": criterion.summary,
-                "statistic": STATISTICS[mine[0]["statistic"]]
-                + (", in units of the self overlap" if criterion.axis == "error" else ""),
-                "roles": roles,
-                "rows": [
-                    {
-                        "n": n,
-                        "cells": [_cell(cells.get((n, role))) for role in roles],
-                        "runs": max(cells[n, r]["runs"] for r in roles if (n, r) in cells),
-                    }
-                    for n in sizes
-                ],
-            }
+    for name in dict.fromkeys(row["criterion"] for row in rows):
+        criterion = CRITERIA[name.removesuffix("_positive")]
+        mine = [row for row in rows if row["criterion"] == name]
+        unit = ", in units of the self overlap" if criterion.axis == "error" else ""
+        roles = [role for role in ROLES if any(row["role"] == role for row in mine)]
+        yield {
+            "title": criterion.title,
+            "summary": criterion.summary,
+            "statistic": STATISTICS[mine[0]["statistic"]] + unit,
+            "roles": roles,
+            "tables": [
+                (label(setting), _value_rows([row for row in mine if is_at(row, setting)], roles))
+                for setting in results.settings
+            ],
+        }
+
+
+def _value_rows(rows: Sequence[Mapping[str, Any]], roles: Sequence[str]) -> list[dict[str, Any]]:
+    cells = {(row["n"], row["role"]): row for row in rows}
+    return [
+        {
+            "n": n,
+            "cells": [_cell(cells.get((n, role))) for role in roles],
+            "runs": max(row["runs"] for row in rows if row["n"] == n),
+        }
+        for n in sorted({row["n"] for row in rows})
+    ]
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
@@ -438,10 +459,10 @@ def smallest_log_ratio(results: Results) -> float | None:
 
 
 def _ratio_words(smallest: float) -> str:
-    verdict = "float32 could not have told it" if smallest < FLOAT32 else "float32 would do"
+    beyond = ", and could not have told it" if smallest < FLOAT32 else ""
     return (
-        f"the closest was decided at |log ratio| = {smallest:.2g}; float32 resolves "
-        f"{FLOAT32:.1g}, float64 {FLOAT64:.1g} ({verdict})"
+        f"the closest was decided at |log ratio| = {smallest:.2g}; float64 resolves "
+        f"{FLOAT64:.1g}, float32 {FLOAT32:.1g}{beyond}"
     )
 
 

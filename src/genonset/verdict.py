@@ -25,10 +25,10 @@ A sample *is memorized* if it is much nearer to one distinct training point than
     (4)  d1 / d2 < gap,    gap = 1/3
 
 Equal points of a set are one distinct point. In the label tests equal points of the pool share
-their samples as evenly as whole numbers allow, and what is left over goes to them in a
-random order: a copy of a training image that occurs twenty times is twenty points' worth of
-evidence. Samples equally far from two distinct points count for the one whose coordinates come
-first, whatever its label.
+their samples as evenly as whole numbers allow, what is left over going to them in a random order:
+twenty samples of a training image that occurs twenty times are evidence from twenty points, not
+from one. A sample equally far from two distinct points counts for the one that comes first in a
+fixed order of their coordinates, whatever its label.
 """
 
 import math
@@ -273,7 +273,7 @@ def regime(
             neither has at most twice this probability.
 
     Raises:
-        DataError: if a quality is negative or not finite.
+        DataError: if a quality is negative or not finite, or a p-value is none.
         ConfigError: unless 0 < significance < 1 and 0 <= power <= 1.
     """
     if not (0 < significance < 1 and 0 <= power <= 1):
@@ -281,6 +281,8 @@ def regime(
             "A regime needs 0 < significance < 1 and 0 <= power <= 1, got "
             f"{significance} and {power}."
         )
+    if not (0 <= copying_p <= 1 and 0 <= train_bias_p <= 1):
+        raise DataError(f"p-values lie in 0 to 1, got {copying_p} and {train_bias_p}.")
     if not (0 <= quality < math.inf and 0 <= oracle_quality < math.inf):
         raise DataError(
             "quality and oracle_quality are distances, finite and not negative; got "

@@ -2,10 +2,10 @@
 
 Each case draws 1000 triples of training, held-out and generated sets. The p-values are discrete,
 so that a share of rejections below the level is allowed, above it is not: the bound is the
-binomial quantile that a test of exactly this level exceeds with probability 1e-4 at one level and
-case. Where enough samples count for the test to nearly exhaust its level, the share is bounded from
-below too: for train bias, and for copying where samples copy points of either set. Printed with `-s`: shares of p <= 0.01, 0.05, 0.25, and
-mean and standard deviation of z.
+binomial quantile that a test of exactly this level exceeds with probability 1e-4, at one level and
+case. Where enough samples count for the test to nearly exhaust its level, the share is bounded
+from below too: for train bias, and for copying where samples copy points of either set. Printed
+with `-s`: shares of p <= 0.01, 0.05, 0.25, and mean and standard deviation of z.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ def digit_triples(n):
 
 
 def copies_of_either(dim):
-    """A tenth of the samples copies points that are training or held-out, it does not know which."""
+    """A tenth of the samples copies points of both sets, whichever they belong to."""
     for generated, training, held_out in gaussian_triples(dim, 60, 40, 1.0):
         both = torch.cat([training, held_out])
         generated[:30] = both[(generated[:30, 0].abs() * 1e9).long() % 100]
