@@ -137,6 +137,21 @@ def test_blocks_of_very_different_size_add_up():
     assert close(log_pair_sum(x.flip(0)), -0.5, rel=1e-12)
 
 
+def test_blocks_that_only_matter_in_late_digits_are_kept():
+    """One point against blocks at distance² 0 and 44: e^-22 is 3e-10 of the sum, not less."""
+    x, y = torch.zeros(1, 1).double(), torch.zeros(2048, 1).double()
+    y[:1024] = math.sqrt(44)
+    for order in (y, y.flip(0)):
+        assert log_pair_sum(x, order) - math.log(1024) == pytest.approx(math.exp(-22), rel=1e-5)
+
+
+def test_equal_points_never_add_more_than_one():
+    """Rounding makes about half of these squared distances negative; they are clipped at 0."""
+    for seed in range(30):
+        x = 50 * normal(2, 20, seed=seed)  # their own distance is beyond any contribution
+        assert log_pair_sum(x, x[:1]) <= 0
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(-6, 6), st.integers(0, 99))
 def test_pair_sum_is_the_definition(n, d, power, seed):
@@ -222,6 +237,8 @@ def test_overlap_of_singular_laws():
     beside = Smoothed(points=on.points + 1e-3 * normal(4, 6, seed=4), bandwidth=0.0)
     assert log_overlap(line, on) == log_overlap(on, line) == math.inf
     assert log_overlap(line, beside) == -math.inf
+    centred = Smoothed(points=normal(4, 2) @ direction.T, bandwidth=0.0)
+    assert log_overlap(Gaussian.from_factor(torch.zeros(6), direction), centred) == math.inf
     rotated = Gaussian.from_factor(torch.ones(6), direction @ normal(2, 2, seed=5))
     shifted = Gaussian(rotated.mean + normal(6, seed=6), rotated.covariance)
     assert log_overlap(line, rotated) == math.inf
@@ -318,6 +335,7 @@ def test_expected_terms_at_the_borders():
     singular = dense(4, rank=2)
     assert expected_kernel_terms(G, C, math.inf, 0.0).log_cross > -math.inf
     assert expected_kernel_terms(singular, singular, 9, 0.0).log_off == math.inf
+    assert expected_kernel_terms(singular, singular, 1, 0.0).log_off == -math.inf
     for n, bandwidth in ((0, 1.0), (4, -1.0), (4, math.nan)):
         with pytest.raises(ConfigError, match="n >= 1"):
             expected_kernel_terms(G, C, n, bandwidth)
@@ -398,6 +416,8 @@ def test_the_sign_of_delta_survives_underflow_and_cancellation():
     assert kernel_delta(infinite, nothing, keep_self=False).value == math.inf
     with pytest.raises(DataError, match="bandwidth > 0"):
         kernel_delta(infinite, infinite, keep_self=False)
+    with pytest.raises(DataError, match="bandwidth > 0"):
+        kernel_l2(term(math.inf, math.inf))
 
 
 def test_the_distance_at_the_borders():
@@ -406,6 +426,7 @@ def test_the_distance_at_the_borders():
     assert kernel_l2(KernelTerms(log_self=800.0, log_off=0.0, log_cross=0.0)) == math.inf
     only_cross = KernelTerms(log_self=-math.inf, log_off=-math.inf, log_cross=-5.0)
     assert close(kernel_l2(only_cross), -2 * math.exp(-5), rel=1e-14)
+    assert kernel_l2(KernelTerms(log_self=0.0, log_off=0.0, log_cross=800.0)) == -math.inf
 
 
 def test_a_perfect_generator_scores_one_self_term():

@@ -49,9 +49,6 @@ def main() -> None:
     except GenonsetError as error:
         _err.print(f"[bold red]genonset:[/] {_plain(error)}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _err.print("Interrupted. Run the same command again to resume.")
-        sys.exit(130)
 
 
 def _terminate(*_: object) -> None:
@@ -139,12 +136,16 @@ def _run(
     torch.set_default_device(device)
     resolved = resolve(chosen)
     _note_data(resolved)
-    with (
-        Store(folder, resolved, shard=shard) as store,
-        _engine(workers, address) as engine,
-        _progress_bar(resolved.name) as show,
-    ):
-        progress = run_sweep(resolved, store, executor=engine, shard=shard, on_progress=show)
+    try:
+        with (
+            _engine(workers, address) as engine,
+            Store(folder, resolved, shard=shard) as store,
+            _progress_bar(resolved.name) as show,
+        ):
+            progress = run_sweep(resolved, store, executor=engine, shard=shard, on_progress=show)
+    except KeyboardInterrupt:
+        _say("Interrupted. Finished cells are stored; run the same command again to resume.")
+        raise typer.Exit(130) from None
     results = Results(folder)
     report = write_run_report(results, seconds=progress.seconds)
     if as_json:

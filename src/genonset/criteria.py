@@ -466,9 +466,10 @@ def criterion_onset(
             oracle=tables["oracle"],
             confidence=confidence,
         )
-    reference = floor if floor else np.nanmean(tables["oracle"], 0)
+    oracle = np.ma.masked_invalid(tables["oracle"]).mean(0).filled(np.nan)
+    reference = floor if floor else oracle
     with np.errstate(divide="ignore", invalid="ignore"):
-        excess = np.log(model / reference)
+        excess = np.abs(np.log(model / reference))
     return estimate_onset(
         n, values=excess, quantile=0.5, level=math.log(2.0), confidence=confidence
     )

@@ -95,7 +95,9 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
 
     A block of pairs is one matrix product that yields the exponents themselves, in base 2, then
     an exponential and a sum in place. Blocks that cannot change the last digit are skipped, and
-    blocks that would underflow are shifted, so the result is exact at any exponent.
+    blocks that would underflow are shifted, so exponents of any size are accepted. A term is
+    accurate to a few eps times the largest |x|² about the centre, and where that is above 1e-10
+    differences are taken instead of products: slower, and accurate to rounding.
 
     Args:
         x: shape (n, d), n >= 1.
@@ -105,6 +107,7 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
         The logarithm; -inf for one point alone.
     """
     best, logs = -math.inf, []
+    x, y = flatten(x), None if y is None else flatten(y)
     for block, _, _ in _half_squares(x, y, 1 / _LOG_2):
         top = float(block.amax())
         if top <= best - 120:  # all such blocks together: below 2^-60 of the sum
@@ -314,18 +317,17 @@ def _group_overlap(p: _Group, q: _Group) -> float:
     x, y = (z if axes is None else z @ axes for z in (p.centres, q.centres))
     flat = variances == 0
     if bool(flat.any()):
-        return math.inf if _agree(x[:, flat], y[:, flat], exactly=axes is None) else -math.inf
+        size = float(torch.cat([x, y, variances.sqrt()[None]]).abs().max())
+        slack = 0.0 if axes is None else _rotation_slack(len(variances)) * size
+        return math.inf if _nearest(x[:, flat], y[:, flat]) <= slack else -math.inf
     scale = variances.rsqrt()
     normalizer = -0.5 * float((2 * math.pi * variances).log().sum())
     return p.log_weight + q.log_weight + normalizer + log_pair_sum(x * scale, y * scale)
 
 
-def _agree(x: Tensor, y: Tensor, *, exactly: bool) -> bool:
-    """Whether some row of x is some row of y, up to the rounding of a rotation."""
-    slack = (
-        0.0 if exactly else _rotation_slack(x.shape[1]) * float(max(x.abs().max(), y.abs().max()))
-    )
-    return any(float(_distances(rows, y).min()) <= slack for rows in x.split(_ROWS))
+def _nearest(x: Tensor, y: Tensor) -> float:
+    """The smallest |x_k - y_l|."""
+    return min(float(_distances(rows, y).min()) for rows in x.split(_ROWS))
 
 
 def _rotation_slack(dim: int) -> float:
@@ -427,12 +429,18 @@ def expected_kernel_terms(
         )
     (model,), (group,) = _groups(generated), _groups(source)
     widened = replace(group, variances=group.variances + bandwidth**2)
-    pairs = math.log1p(-1 / n) if n > 1 else -math.inf
     return KernelTerms(
         log_self=_log_self(n, source.dim, bandwidth),
-        log_off=pairs - 0.5 * float((4 * math.pi * widened.variances).log().sum()),
+        log_off=_log_expected_pairs(n, widened.variances),
         log_cross=_group_overlap(model, widened),
     )
+
+
+def _log_expected_pairs(n: float, variances: Tensor) -> float:
+    """Log of E off, with the variances of C + eps² I."""
+    if n == 1:
+        return -math.inf
+    return math.log1p(-1 / n) - 0.5 * float((4 * math.pi * variances).log().sum())
 
 
 def _log_self(n: float, dim: int, bandwidth: float) -> float:
@@ -455,17 +463,14 @@ def kernel_l2(terms: KernelTerms) -> float:
         terms: of `kernel_terms`.
 
     Returns:
-        E; inf where a term is infinite or beyond float64.
+        E; infinite where it is beyond float64.
+
+    Raises:
+        DataError: if both an own term and R_SG are infinite.
 
     Reference: Halder and Pehlevan; (A1) of the theory note.
     """
-    top = max(terms.log_self, terms.log_off, terms.log_cross + _LOG_2)
-    if top == -math.inf:
-        return 0.0
-    if top > 709:
-        return math.inf
-    plus = math.exp(terms.log_self - top) + math.exp(terms.log_off - top)
-    return math.exp(top) * (plus - 2 * math.exp(terms.log_cross - top))
+    return _difference(_log_sum(terms.log_self, terms.log_off), terms.log_cross + _LOG_2)
 
 
 def kernel_delta(training: KernelTerms, original: KernelTerms, *, keep_self: bool) -> KernelDelta:
@@ -490,16 +495,22 @@ def kernel_delta(training: KernelTerms, original: KernelTerms, *, keep_self: boo
     if keep_self:
         log_a = _log_sum(log_a, training.log_self)
         log_b = _log_sum(log_b, original.log_self)
+    value = _difference(log_a, log_b)
+    return KernelDelta(value=value, log_ratio=0.0 if log_a == log_b else log_b - log_a)
+
+
+def _difference(log_a: float, log_b: float) -> float:
+    """e^log_a - e^log_b, to the digits their difference has."""
     if log_a == log_b == math.inf:
         raise DataError(
-            f"kernel_delta: infinite terms on both sides ({training} and {original}); finite "
-            "terms are accepted. Give both sets a bandwidth > 0."
+            "The kernel metric is a difference of two infinite overlaps; finite ones are "
+            "accepted. Give every set a bandwidth > 0."
         )
     if log_a == log_b:
-        return KernelDelta(value=0.0, log_ratio=0.0)
+        return 0.0
     top, low = max(log_a, log_b), min(log_a, log_b)
     size = math.inf if top > 709 else -math.exp(top) * math.expm1(low - top)
-    return KernelDelta(value=math.copysign(size, log_a - log_b), log_ratio=log_b - log_a)
+    return math.copysign(size, log_a - log_b)
 
 
 def kernel_bandwidth(
@@ -537,7 +548,7 @@ def kernel_bandwidth(
         DataError: if points are fewer than 3 or repeat.
 
     Reference: Halder and Pehlevan ("paper"); Scott 2015, Multivariate Density Estimation,
-    section 6.3 ("scott"); Duin 1976, IEEE Trans. Comput. C-25 ("cross_validated").
+    chapter 6 ("scott"); Duin 1976, IEEE Trans. Comput. C-25 ("cross_validated").
     """
     if rule == "cross_validated":
         if points is None:
@@ -986,7 +997,7 @@ def sliced_wasserstein(
         DataError: if shapes disagree or values are not finite.
         ConfigError: if there is no projection.
 
-    Reference: Bonneel, Rabin, Peyre and Pfister 2015, definition 5.
+    Reference: Bonneel, Rabin, Peyre and Pfister 2015, J. Math. Imaging Vis. 51.
     """
     x, y = _rows("sliced_wasserstein", generated, reference)
     if n_projections < 1:
@@ -1019,7 +1030,7 @@ def energy_distance(generated: Points, reference: Others) -> float:
     Raises:
         DataError: if shapes disagree or values are not finite.
 
-    Reference: Szekely and Rizzo 2013, J. Stat. Plan. Inference 143, equation (2.1).
+    Reference: Szekely and Rizzo 2013, J. Stat. Plan. Inference 143.
     """
     x, y = _rows("energy_distance", generated, reference)
     squared = 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
@@ -1059,7 +1070,7 @@ def mmd(generated: Points, reference: Others, *, bandwidth: float | None = None)
         DataError: if shapes disagree, values are not finite, or the median distance is 0.
         ConfigError: if the bandwidth is not positive.
 
-    Reference: Gretton et al. 2012, J. Mach. Learn. Res. 13, equation (5).
+    Reference: Gretton et al. 2012, J. Mach. Learn. Res. 13, the biased statistic of section 2.2.
     """
     x, y = _rows("mmd", generated, reference)
     width = _median_distance(x, y) if bandwidth is None else bandwidth

@@ -75,6 +75,7 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 3.8,
     "hatch.linewidth": 0.6,
     "figure.facecolor": "white",
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "genonset",
     "pdf.fonttype": 42,
@@ -305,8 +306,8 @@ class Panel:
         lines: horizontal lines, each a value, a look and the place of its setting or None.
         onsets: one a setting, or none.
         bounded: whether values are shares, to be seen between 0 and 1.
-        threshold: values below it are drawn on a linear scale, above it on a log scale; None
-            chooses the scale by the values.
+        threshold: values below it are drawn on a linear scale, above it on a log scale; infinite
+            for a linear axis, None to choose by the values.
     """
 
     title: str
@@ -325,10 +326,10 @@ class Panel:
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     _set_x_axis(axes, panel)
     _set_y_axis(axes, panel)
+    _draw_curves(axes, panel)
     for value, look, place in panel.lines:
         own: Look = {} if place is None else {"color": COLOURS[place]}
         axes.axhline(value, **look | own, zorder=1)
-    _draw_curves(axes, panel)
     for place, onset in enumerate(panel.onsets):
         colour = COLOURS[place] if len(panel.settings) > 1 else INK
         _mark_onset(axes, onset, colour, 0.4 + 0.06 * place)
@@ -377,6 +378,9 @@ def is_at(row: Mapping[str, Any], setting: Setting) -> bool:
 
 
 def _set_x_axis(axes: Axes, panel: Panel) -> None:
+    reach = panel.sizes or [row[panel.x] for row in panel.rows] or [1]
+    margin = 0.05 * math.log(max(reach) / min(reach)) or 0.5
+    axes.set_xlim(min(reach) * math.exp(-margin), max(reach) * math.exp(margin))
     axes.set_xscale("log")
     axes.set_xlabel("training points n" if panel.x == "n" else "n / d")
     ticks = FixedLocator(_apart(panel.sizes)) if panel.sizes else LogLocator(subs=(1, 2, 5))
@@ -402,7 +406,7 @@ def _set_y_axis(axes: Axes, panel: Panel) -> None:
         return
     values = np.array([r["value"] for r in panel.rows if math.isfinite(r["value"])])
     threshold = panel.threshold or _threshold(values)
-    if threshold is None:
+    if threshold is None or math.isinf(threshold):
         return
     if len(values) and values.min() >= threshold:
         axes.set_yscale("log")
@@ -591,6 +595,7 @@ def position(results: Results, settings: Sequence[Setting]) -> Drawn:
                 sizes=results.sweep.n,
                 lines=[(0.0, ZERO, None), (1.0, ONE, None), (0.5, MIDDLE, None)],
                 onsets=[onset_or_none(results, name, setting) for setting in settings],
+                threshold=math.inf,
                 y_label="position between the poles",
             ),
             HOW_POSITION[""],

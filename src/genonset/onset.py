@@ -82,7 +82,8 @@ class Onset:
     Attributes:
         onset: n*, or None where it is censored, blind or not determined.
         low, high: ends of the interval of n*; None where the data do not bound n* within the
-            sizes that were run. A censored onset may still have one of them.
+            sizes that were run. A censored onset may still have one of them: its nearest size
+            if n* surely lies beyond that.
         width: ln n between positions 0.1 and 0.9, or None where the curve does not show both.
         censored: "above" if n* lies beyond the largest size, "below" if before the smallest.
         blind: True if the criterion does not tell its own poles apart.
@@ -111,12 +112,17 @@ class Onset:
         sizes = [p.n for p in self.points if p.position is not None] or [p.n for p in self.points]
         if self.blind:
             return "blind: the criterion does not tell the memorizer from the oracle"
+        sure = f"at {self.confidence:.4g} confidence"
         if self.censored == "above":
-            bound = self.low is not None and self.low < sizes[-1]
-            return f"no onset below n = {sizes[-1]:g}" + f" (sure: n* > {self.low:.3g})" * bound
+            inside = self.low is not None and self.low < sizes[-1]
+            bound = f" (n* > {self.low:.3g} {sure})" if inside else ""
+            return f"no onset below n = {sizes[-1]:g}{bound}"
         if self.censored == "below":
-            bound = self.high is not None and self.high > sizes[0]
-            return f"onset below n = {sizes[0]:g}" + f" (sure: n* < {self.high:.3g})" * bound
+            inside = self.high is not None and self.high > sizes[0]
+            bound = f" (n* < {self.high:.3g} {sure})" if inside else ""
+            return f"onset below n = {sizes[0]:g}{bound}"
+        if self.onset is None and self.low is not None and self.high is not None:
+            return f"n* lies between n = {self.low:.4g} and {self.high:.4g}"
         if self.onset is None:
             return f"n* is not determined between n = {sizes[0]:g} and {sizes[-1]:g}"
         return f"n* = {bracket(self.onset, self.low, self.high)}"
@@ -157,7 +163,7 @@ def estimate_onset(
         successes: successes at each size.
         trials: trials at each size, or one number for all.
         values: shape (replicates, sizes), NaN where a cell is missing. Infinite values are
-            accepted; a size where the mean or quantile is infinite only tells its side.
+            accepted: an infinite mean counts as missing, an infinite quantile tells its side.
         memorizer: the criterion of the memorizer in the same replicates, shape as `values`.
         oracle: the criterion of the oracle in the same replicates, shape as `values`.
         quantile: q, for example 1/4 for the size-matched D, whose sign has ceiling 1/2.
@@ -180,7 +186,7 @@ def estimate_onset(
         829 for (5); Finney 1971, Probit Analysis, chapter 4 for phi in (2).
 
     >>> print(estimate_onset([30, 60, 120, 240, 480], [1, 4, 11, 18, 20], 20))
-    n* = 104 [82, 132]
+    n* = 104 [82, 131]
     """
     require_confidence(confidence)
     sizes, order = _require_sizes(n)
@@ -202,13 +208,14 @@ def estimate_onset(
         tables = _require_tables(order, values=values, memorizer=memorizer, oracle=oracle)
         model, low, high = tables
         return _from_positions(sizes, model, low, high, confidence, seed)
-    if given == {"values", "quantile", "level"} and floor is not None and ceiling is not None:
+    plateaus = None if floor is None or ceiling is None or floor > ceiling else (floor, ceiling)
+    if given == {"values", "quantile", "level"} and plateaus is not None:
         (table,) = _require_tables(order, values=values)
         q, target = _require_threshold(quantile, level)
-        return _from_quantiles(sizes, table, q, target, floor, ceiling, confidence, seed)
+        return _from_quantiles(sizes, table, q, target, *plateaus, confidence, seed)
     raise ConfigError(
         "estimate_onset takes one of: successes and trials; values, memorizer and oracle, with "
-        "floor 0 and ceiling 1; values, quantile and level, with floor and ceiling known. Got "
+        "floor 0 and ceiling 1; values, quantile and level, with a known floor < ceiling. Got "
         f"{', '.join(sorted(given)) or 'none of them'}, floor={floor}, ceiling={ceiling}."
     )
 
@@ -287,13 +294,9 @@ def fit_logistic(
     misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
     inflation = deviance / degrees if misfit else 1.0
     drop = inflation * float(chdtri(1, 1 - confidence)) / 2
-    ends = _level_set(
-        lambda mu: likelihood.maximize(mu, theta)[0] - least - drop,
-        float(theta[0]),
-        float(x[0]),
-        float(x[-1]),
+    low, high = _level_set(
+        lambda log_n: likelihood.maximize(log_n, theta)[0] - least - drop, theta[0], sizes
     )
-    low, high = (None if end is None else _to_size(end, sizes) for end in ends)
     return LogisticFit(
         onset=math.exp(theta[0]),
         low=low,
@@ -384,10 +387,10 @@ class _Likelihood:
             [0.2, 0.65, 0.95] if self.ceiling is None else [0.0],
         ]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 4)
-        heights = self.negative_log(grid) + self.penalty(grid)
-        starts = list(grid[np.argsort(heights, kind="stable")[: 3 if near is None else 1]])
         if near is not None:
-            starts.append(np.concatenate([grid[0, :1], near[1:]]))
+            grid = np.concatenate([grid, [[grid[0, 0], *near[1:]]]])
+        heights = self.negative_log(grid) + self.penalty(grid)
+        starts = grid[np.argsort(heights, kind="stable")[: 3 if near is None else 1]]
         bounds = [
             (first - _BEYOND, last + _BEYOND) if mu is None else (mu, mu),
             (math.log(0.01), math.log(50.0)),
@@ -404,24 +407,25 @@ class _Likelihood:
 
 
 def _level_set(
-    excess: Callable[[float], float], lowest: float, first: float, last: float
+    excess: Callable[[float], float], lowest: float, sizes: Array
 ) -> tuple[float | None, float | None]:
-    """Ends of the interval excess < 0 around its lowest point, None where beyond first ... last.
+    """Ends of the interval of sizes where excess(ln n) < 0, None where beyond the sizes.
 
-    Where the whole interval lies beyond `last`, `last` is its lower end: all that is known is
-    that it is larger. Likewise below `first`.
+    Where the whole interval, around ln n = `lowest`, lies beyond the largest size, that size is
+    its lower end: all that is known is that n* is larger. Likewise before the smallest.
     """
     from scipy.optimize import root_scalar
 
     def end(edge: float, far: float, sign: int) -> float | None:
-        if sign * (lowest - edge) <= 0 or excess(edge) <= 0:
+        if sign * (lowest - math.log(edge)) <= 0 or excess(math.log(edge)) <= 0:
             return None
-        beyond = sign * (lowest - far) > 0
-        if beyond and excess(far) > 0:
+        beyond = sign * (lowest - math.log(far)) > 0
+        if beyond and excess(math.log(far)) > 0:
             return far
-        inner = far if beyond else lowest
-        return float(root_scalar(excess, bracket=(edge, inner), xtol=1e-7).root)
+        bracket = (math.log(edge), math.log(far) if beyond else lowest)
+        return math.exp(root_scalar(excess, bracket=bracket, xtol=1e-7).root)
 
+    first, last = float(sizes[0]), float(sizes[-1])
     return end(first, last, 1), end(last, first, -1)
 
 
@@ -446,10 +450,10 @@ def _from_proportions(
             f"the logistic curve does not fit (deviance {fit.deviance:.3g} on {fit.degrees} "
             f"degrees of freedom): the interval allows for {fit.inflation:.2g} times the variance"
         )
-    shown = 1 / (1 + (sizes[[0, -1]] / fit.onset) ** (-1 / fit.w))
-    if floor is None and shown[0] > 0.1:
+    z = np.log(sizes / fit.onset) / fit.w
+    if floor is None and z[0] > -_LOGISTIC_WIDTH / 2:
         notes.append("the floor is fitted, but the smallest sizes do not show it")
-    if ceiling is None and shown[1] < 0.9:
+    if ceiling is None and z[-1] < _LOGISTIC_WIDTH / 2:
         notes.append("the ceiling is fitted, but the largest sizes do not show it")
     located = _Located(
         onset=fit.onset if censored == "no" else None,
@@ -494,18 +498,21 @@ def _from_positions(
     poles = [_interval(low, levels), _interval(high, levels)]
     finite = np.isfinite(poles).all((0, 1))
     overlap = np.max([p[0] for p in poles], 0) <= np.min([p[1] for p in poles], 0)
-    seen = finite & ~overlap
-    position[:, ~seen] = np.nan
-    notes = []
-    if not finite.all():
-        notes.append(f"the poles have no finite mean at n = {_listed(sizes[~finite])}")
-    if (finite & overlap).any():
-        notes.append(f"blind (the poles' intervals overlap) at n = {_listed(sizes[overlap])}")
+    position[:, ~(finite & ~overlap & np.isfinite(model[0]))] = np.nan
+    notes = [
+        f"{what} at n = {_listed(sizes[where])}"
+        for what, where in (
+            ("no finite mean of the poles", ~finite),
+            ("blind (the poles' intervals overlap)", overlap),
+            ("no finite mean of the model", finite & ~overlap & ~np.isfinite(model[0])),
+        )
+        if where.any()
+    ]
     points = [
         _point(sizes[i], [position[0, i], *interval], int(complete[:, i].sum()))
         for i, interval in enumerate(_interval(position, levels).T)
     ]
-    blind = int(seen.sum()) < 2
+    blind = int((finite & ~overlap).sum()) < 2
     ends = (position[0] - 0.1, position[0] - 0.9)
     return _finish(
         _NOWHERE if blind else _locate(sizes, position - 0.5, ends, levels, notes),
@@ -677,10 +684,8 @@ def _locate(
     """
     used = np.isfinite(rising[0])
     if used.sum() < 2:
-        known = rising[0][~np.isnan(rising[0])]
-        return _Located(
-            censored="above" if (known < 0).all() else "below" if (known > 0).all() else "no"
-        )
+        ends_below, ends_above = _interval(rising, levels)
+        return _between(sizes, np.where((ends_below < 0) & (ends_above > 0), np.nan, rising[0]))
     n, values, resampled = sizes[used], rising[0, used], rising[1:, used]
     variance = resampled.var(axis=0)
     typical = float(np.median(variance))
@@ -698,44 +703,46 @@ def _locate(
     roots = np.concatenate([_last_crossings(resampled @ s.T, at) for s in smoothers])
     low, high = np.quantile(roots, levels, method="nearest")
     low, high = min(float(low), root), max(float(high), root)
-    if root == math.inf:
-        after = sizes[(rising[0] == math.inf) & (sizes > n[-1])]
-        return _Located(
-            censored="above",
-            low=float(n[-1]) if low == math.inf else _to_size(low, n),
-            high=float(after[0]) if len(after) else None,
-        )
-    if root == -math.inf:
-        before = sizes[(rising[0] == -math.inf) & (sizes < n[0])]
-        return _Located(
-            censored="below",
-            low=float(before[-1]) if len(before) else None,
-            high=float(n[0]) if high == -math.inf else _to_size(high, n),
-        )
-    first, last = (_last_crossing(smoothers[1] @ _finite(end[used]), at) for end in ends)
-    shown = math.isfinite(first) and math.isfinite(last) and first < last
+    if math.isinf(root):
+        sides = np.where(used, -root, rising[0])
+        return _between(sizes, sides, **({"low": low} if root > 0 else {"high": high}))
+    shown = all(np.isfinite(end[used]).all() for end in ends)
+    first, last = (_last_crossing(smoothers[1] @ end[used], at) if shown else 0.0 for end in ends)
     return _Located(
-        onset=_to_size(root, n),
-        low=_to_size(low, n),
-        high=_to_size(high, n),
-        width=last - first if shown else None,
+        onset=math.exp(root),
+        low=_exp(low),
+        high=_exp(high),
+        width=last - first if -math.inf < first < last < math.inf else None,
     )
 
 
-# Common parts
+def _between(
+    sizes: Array, sides: Array, low: float = math.inf, high: float = -math.inf
+) -> _Located:
+    """What is known of n* where only the side of each size is.
+
+    Args:
+        sizes: n.
+        sides: positive where the model generalizes, negative where not, NaN where not known.
+        low, high: ends of the interval of ln n* within the sizes; beyond the onset's own side
+            (the default) they give way to the size next to it.
+    """
+    n, generalizes = sizes[~np.isnan(sides)], sides[~np.isnan(sides)] > 0
+    if not len(n):
+        return _NOWHERE
+    first = len(n) - int(np.cumprod(generalizes[::-1]).sum())  # of the sizes after n*
+    return _Located(
+        low=None if first == 0 else float(n[first - 1]) if low == math.inf else _exp(low),
+        high=None if first == len(n) else float(n[first]) if high == -math.inf else _exp(high),
+        censored="above" if first == len(n) else "below" if first == 0 else "no",
+    )
 
 
-def _to_size(log_n: float, sizes: Array) -> float | None:
-    """exp(log_n), exactly a size of the grid where it is one; None if it is infinite."""
-    on_grid = sizes[np.log(sizes) == log_n]
-    if len(on_grid):
-        return float(on_grid[0])
+def _exp(log_n: float) -> float | None:
     return math.exp(log_n) if math.isfinite(log_n) else None
 
 
-def _finite(values: Array) -> Array:
-    """Values with the infinite ones replaced by the largest finite numbers that can be summed."""
-    return np.nan_to_num(values, posinf=1e150, neginf=-1e150)
+# Common parts
 
 
 def _finish(
@@ -750,12 +757,14 @@ def _finish(
     notes: list[str],
 ) -> Onset:
     """The onset with its curve, and what is said of every curve."""
-    if located.onset is not None and located.low is None and located.high is None:
+    if located != _NOWHERE and located.low is None and located.high is None:
         located = _NOWHERE
         notes = [*notes, "the interval of n* runs beyond the sizes at both ends"]
-    positions = [point.position for point in points if point.position is not None]
-    if located.onset is not None and not any(0.1 < position < 0.9 for position in positions):
-        notes = [*notes, "the curve jumps within one step of the grid; add sizes around n*"]
+    if located.onset is not None:
+        before = [p.position for p in points if p.position is not None and p.n <= located.onset]
+        after = [p.position for p in points if p.position is not None and p.n > located.onset]
+        if before and after and after[0] - before[-1] > 0.8:
+            notes = [*notes, "the curve jumps within one step of the grid; add sizes around n*"]
     return Onset(
         **asdict(located),
         blind=blind,
@@ -782,7 +791,7 @@ def _share_points(
     points = []
     for n, successes, trials in zip(sizes, k, m, strict=True):
         numbers = [math.nan] * 3
-        if trials:
+        if trials and floor != ceiling:
             share = wilson(successes, trials, confidence=confidence)
             ends = [(end - floor) / (ceiling - floor) for end in (share.low, share.high)]
             numbers = [(share.value - floor) / (ceiling - floor), min(ends), max(ends)]
@@ -919,7 +928,8 @@ def suggest(onset: Onset) -> Suggestion:
         onset: the present estimate.
 
     Raises:
-        DataError: if the criterion is blind, or no smaller size exists.
+        DataError: if the criterion is blind, fewer than two sizes have a position, or the onset
+            lies before the smallest size there can be.
 
     Reference:
         Chaloner and Verdinelli 1995, Statistical Science 10, 273, section 2.2 (c-optimality).
@@ -929,20 +939,18 @@ def suggest(onset: Onset) -> Suggestion:
     if onset.blind:
         raise DataError("The criterion is blind: no size helps; choose another criterion.")
     points = [p for p in onset.points if p.low is not None and p.high is not None]
-    sizes = np.array([p.n for p in points])
+    if len(points) < 2:
+        raise DataError("Fewer than two sizes have a position; run sizes that have one first.")
+    sizes = np.array([p.n for p in points], dtype=np.float64)
     typical = max(3, int(np.median([p.replicates for p in points])))
     if onset.censored != "no":
         return _beyond(sizes, typical, above=onset.censored == "above")
     if onset.onset is None:
-        middle = min(points, key=lambda p: abs((p.position or 0.0) - 0.5))
-        reason = "nearest to the middle, which too few replicates locate"
-        return Suggestion(
-            n=round(middle.n), replicates=4 * typical, expected_width=None, reason=reason
-        )
+        return _within(onset, points, typical)
     centre = onset.onset
     w = math.exp(_PRIOR_LOG_W) if onset.width is None else onset.width / _LOGISTIC_WIDTH
     sigmas = float(ndtri((1 + onset.confidence) / 2))
-    replicates = np.array([p.replicates for p in points])
+    replicates = np.array([p.replicates for p in points], dtype=np.float64)
     halves = np.array([(p.high or 0.0) - (p.low or 0.0) for p in points]) / (2 * sigmas)
 
     def information(n: Array) -> Array:
@@ -962,7 +970,7 @@ def suggest(onset: Onset) -> Suggestion:
     extra = information(candidates)
     best = int(np.argmin(spread(present[:, None] + typical * extra)))
     numbers = np.arange(1, 10 * typical + 1)
-    shrunk = spread(present[:, None] + numbers * extra[:, [best]]) / spread(present)
+    shrunk = spread(present[:, None] + numbers * extra[:, [best]]) / spread(present[:, None])
     enough = np.flatnonzero(shrunk <= 0.5)
     chosen = int(enough[0]) if len(enough) else len(numbers) - 1
     low, high = onset.low or centre, onset.high or centre
@@ -973,6 +981,16 @@ def suggest(onset: Onset) -> Suggestion:
         expected_width=float(both * math.log(high / low) * shrunk[chosen]),
         reason="halves the interval" if len(enough) else "ten times the present number, at most",
     )
+
+
+def _within(onset: Onset, points: list[Point], replicates: int) -> Suggestion:
+    """A size inside the grid for an onset that has no number yet."""
+    if onset.low is not None and onset.high is not None and onset.high - onset.low > 1:
+        n, reason = math.sqrt(onset.low * onset.high), "between the sizes that n* lies between"
+    else:
+        n = min(points, key=lambda p: abs((p.position or 0.0) - 0.5)).n
+        replicates, reason = 4 * replicates, "the nearest to the middle, which is not resolved"
+    return Suggestion(n=round(n), replicates=replicates, expected_width=None, reason=reason)
 
 
 def _beyond(sizes: Array, replicates: int, *, above: bool) -> Suggestion:

@@ -267,6 +267,7 @@ class Results:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.sweep = read_sweep(folder)
+        self._onsets: dict[tuple[str, str], Onset] = {}
         rows: dict[str, Row] = {}
         for row in _read_rows(self.folder):
             if row.key not in rows or row.status == "done":
@@ -314,12 +315,15 @@ class Results:
     def onset(self, criterion: str, setting: Mapping[str, Any] | None = None) -> Onset:
         """The onset of a criterion at one combination of variant and axis values."""
         setting = self.settings[0] if setting is None else setting
-        return criterion_onset(
-            criterion,
-            self.sweep.n,
-            self.tables(criterion, setting),
-            floor=self.floor(criterion, setting),
-        )
+        place = (criterion, json.dumps(setting, sort_keys=True))
+        if place not in self._onsets:
+            self._onsets[place] = criterion_onset(
+                criterion,
+                self.sweep.n,
+                self.tables(criterion, setting),
+                floor=self.floor(criterion, setting),
+            )
+        return self._onsets[place]
 
     def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
         """How many cells of each n are copying, train-biased, poor, generalizing, undecided.

@@ -1,5 +1,7 @@
 """The command line as a user meets it: messages, exit codes, and what is left on disk."""
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -9,9 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from genonset import cli
 
 SPEC = """
 name = "small"
@@ -28,10 +33,22 @@ kind = "linear_one_step"
 """
 
 
-def genonset(*arguments, cwd, **options):
-    command = [sys.executable, "-m", "genonset.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False,
-                          timeout=300, **options)
+def genonset(*arguments, cwd):
+    """Run the command line in this process, as `python -m genonset.cli` would."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    argv, here, terminate = sys.argv, Path.cwd(), signal.getsignal(signal.SIGTERM)
+    sys.argv = ["genonset", *map(str, arguments)]
+    os.chdir(cwd)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as stopped:
+        code = stopped.code or 0
+    finally:
+        sys.argv = argv
+        os.chdir(here)
+        signal.signal(signal.SIGTERM, terminate)
+    return subprocess.CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +148,7 @@ def test_bad_data_is_refused_before_anything_is_written(tmp_path):
     array_spec(tmp_path, nan)
     refused(genonset("sweep", "spec.toml", cwd=tmp_path), "NaN")
     array_spec(tmp_path, np.ones((300, 4)))
-    refused(genonset("sweep", "spec.toml", cwd=tmp_path), "constant")
+    refused(genonset("sweep", "spec.toml", cwd=tmp_path), "points are equal")
     array_spec(tmp_path, good)
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:200])
     refused(genonset("sweep", "spec.toml", cwd=tmp_path), "x.npy")
@@ -252,11 +269,11 @@ def test_ten_kills_at_random_moments(tmp_path):
 def test_full_disk_says_so_and_resumes(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no permission to mount")
     try:
-        (tmp_path / "spec.toml").write_text(SPEC.replace("replicates = 6", "replicates = 100"))
+        (tmp_path / "spec.toml").write_text(SPEC.replace("replicates = 6", "replicates = 25"))
         found = genonset("sweep", "spec.toml", "--out", disk / "run", cwd=tmp_path)
         refused(found, "free space")
         remount = ["mount", "-o", "remount,size=20m", str(disk)]

@@ -1,0 +1,45 @@
+"""The README's example runs and prints what the README says."""
+
+import contextlib
+import io
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from genonset.spec import Sweep
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_readme_example_prints_what_is_claimed():
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(code.strip().splitlines()) <= 20
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code, "README.md", "exec"), {})
+    claims = re.search(r"prints `(.*?)` and `(.*?)`", README)
+    assert claims is not None
+    assert said.getvalue().splitlines() == list(claims.groups())
+
+
+def test_readme_names_every_file():
+    for path in (ROOT / "src" / "genonset").glob("[a-z]*.py"):
+        assert f"`{path.name}`" in README
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in
+                                                 (ROOT / "docs").glob("*.md"))])
+def test_linked_files_exist(page):
+    text = (ROOT / page).read_text()
+    for target in re.findall(r"\]\(((?!https?:|#)[^)#]+)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_specs_in_the_docs_are_accepted():
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    specs = [tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    Sweep.from_options(specs[0])
+    Sweep.from_options(specs[0] | specs[1])

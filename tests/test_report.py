@@ -1,0 +1,350 @@
+"""The page answers first, holds everything it needs, and shows text from a run as text."""
+
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+
+from genonset import figures, report
+from genonset.errors import DataError, StoreError
+from genonset.experiment import build
+from genonset.report import answer, smallest_log_ratio, write_run_report
+from test_figures import N, invented, run, shifted
+
+VOID = {"meta", "br", "link", "img", "hr"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: its elements, the text a reader sees, and whether tags are balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(html)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open and data.strip():
+            self.texts.append(" ".join(data.split()))
+
+    @property
+    def text(self):
+        return "\n".join(self.texts)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "invented"
+    return run(
+        folder, replicates=60, failed={3: "Traceback\nValueError: <script>alert(1)</script>"}
+    )
+
+
+@pytest.fixture(scope="module")
+def html(results):
+    return write_run_report(results, seconds=12.3).read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+@pytest.fixture
+def unseen(monkeypatch):
+    """Figures are left blank: the words matter."""
+    monkeypatch.setattr(figures, "_compose", lambda *_, **__: Figure())
+
+
+# -- the answer --------------------------------------------------------------------------------
+
+
+def test_the_answer_comes_first_and_quotes_the_onset(results, page):
+    onset = results.onset("delta_held_out")
+    number = str(onset).removeprefix("n* = ")
+    sentence = answer(results, {})
+    assert sentence.startswith(
+        f"This model generalizes from n = {number} on; below it is train-bi"
+    )
+    assert "it copies nothing" in sentence
+    assert sentence in page.texts
+    shown = page.texts.index(sentence)
+    assert shown < page.text.index("How to read this")
+    first = next(tag for tag, attrs in page.elements if attrs.get("class") in ("answer", "wide"))
+    assert first == "p"
+
+
+def test_shares_in_the_answer_are_those_of_the_runs_below_it(results):
+    onset, regimes = results.onset("delta_held_out"), results.regimes()
+    below = [regimes[n] for n in N if n < onset.onset]
+    biased = sum(r.get("train-biased", 0) for r in below)
+    share = biased / sum(sum(r.values()) for r in below)
+    assert f"train-biased ({100 * share:.0f} % of runs" in answer(results, {})
+
+
+def changed(**values):
+    """The invented numbers with some of the model's replaced."""
+
+    def cell(n, rng):
+        table = invented(n, rng)
+        return table | {"model": table["model"] | values}
+
+    return cell
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"copying_p": 1e-9}, "though above it this model still copies training points (100 %"),
+        ({"sliced_wasserstein": 0.9, "train_bias_p": 0.5}, "from there on does not depend on"),
+    ],
+)
+def test_what_the_runs_do_is_not_glossed_over(tmp_path, values, words):
+    found = run(tmp_path / "run", values=changed(**values), replicates=60)
+    assert words in answer(found, {})
+
+
+@pytest.mark.parametrize(
+    ("middle", "words"),
+    [
+        (3000, r"^No onset below n = 135.*\. At n = 135 this model is train-biased \("),
+        (2, r"^Onset below n = 8.*\. At n = 8 this model generalizes \("),
+    ],
+)
+def test_a_censored_onset_is_no_number(tmp_path, middle, words):
+    assert re.search(words, answer(run(tmp_path / "run", values=shifted(middle)), {}))
+
+
+def test_a_blind_criterion_is_said_to_be(tmp_path):
+    def blind(n, rng):
+        table = invented(n, rng)
+        for role in table:
+            table[role]["train_bias"] = 0.5 + rng.normal() / 50
+        return table
+
+    found = run(tmp_path / "run", values=blind, criteria=["train_bias"])
+    assert answer(found, {}).startswith("This run cannot tell")
+
+
+def test_without_regimes_the_answer_claims_no_more_than_the_criterion(tmp_path):
+    found = run(tmp_path / "run", criteria=["kernel_l2"], replicates=60)
+    assert re.fullmatch(r"Memorization ends at n = [\d.]+ \[[\d.]+, [\d.]+\]\.", answer(found, {}))
+
+
+def test_a_run_of_quality_alone_is_answered_by_its_floor(tmp_path):
+    found = run(tmp_path / "run", criteria=["kl_to_source"])
+    assert "within a factor 2 of its floor: n* = " in answer(found, {})
+
+
+# -- the page ----------------------------------------------------------------------------------
+
+
+def test_the_page_needs_nothing_from_elsewhere(html, page):
+    assert len(html.encode()) < 2e6
+    assert "@import" not in html
+    assert not re.search(r"url\((?!#)", html)
+    for tag, attrs in page.elements:
+        assert tag not in ("script", "link", "iframe", "object", "embed")
+        for name in ("src", "href", "xlink:href"):
+            assert attrs.get(name, "#").startswith("#"), (tag, attrs)
+
+
+def test_ids_are_unique_and_every_reference_is_met(html, page):
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids)) > 100
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', html))
+    assert wanted == set(ids)
+
+
+def test_figures_are_named_for_those_who_do_not_see_them(page):
+    svgs = [attrs for tag, attrs in page.elements if tag == "svg"]
+    assert len(svgs) == 2 * page.text.count("How to read this")
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in svgs)
+    assert all(a.get("scope") in ("row", "col") for tag, a in page.elements if tag == "th")
+
+
+def test_text_of_a_run_stays_text(html, page):
+    assert "<script" not in html
+    assert "ValueError: <script>alert(1)</script>" in page.text
+
+
+def test_failures_stand_above_the_answer_and_in_full_below(page, results):
+    text = page.text
+    warning = text.index(f"1 of {results.sweep.n_cells} cells failed")
+    assert warning < text.index("This model generalizes")
+    assert "n = 27, replicate 0" in text
+
+
+def test_nothing_on_the_page_is_nan_or_none(page):
+    assert not re.search(r"\b(nan|None|inf)\b", page.text)
+
+
+def test_every_onset_is_in_the_table(results, page):
+    for name in ("delta", "delta_held_out", "kl_to_source", "train_bias"):
+        onset = results.onset(name)
+        if onset.onset is not None:
+            number, _, interval = str(onset).removeprefix("n* = ").partition(" ")
+            assert number in page.texts
+            assert interval in page.texts
+
+
+def test_values_and_poles_stand_at_every_n(results, page):
+    tables = {t["title"]: t for t in report._value_tables(results, figures.all_figures(results))}
+    assert tables["sliced W2"]["roles"] == ["model", "memorizer", "oracle", "null"]
+    row = tables["sliced W2"]["tables"][0][1][4]
+    runs = np.sort(results.matrix("sliced_wasserstein")[:, 4])
+    value, low, high = map(float, re.findall(r"[\d.]+", row["cells"][0]))
+    assert (row["n"], row["runs"]) == (40, 60)
+    assert value == pytest.approx(np.median(runs), abs=6e-5)
+    assert (low, high) == pytest.approx((runs[21], runs[38]), abs=6e-5)  # David and Nagaraja
+    assert row["cells"][0] in page.texts
+    assert "∞" in page.text  # Kullback-Leibler of the singular law
+
+
+def test_settings_seed_versions_and_times_are_stated(page):
+    text = page.text
+    for words in (
+        "published", "mean signal fraction r = 0.0183", "seed", "genonset 0.", "torch 2",
+        "12.3 s", "genonset sweep", "genonset export", "noise scale 1", "float32 6e-08",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+@pytest.mark.usefixtures("unseen")
+def test_an_unfinished_run_says_so(tmp_path):
+    found = run(tmp_path / "run", keep=lambda cell: cell.replicate < 5)
+    text = Page(write_run_report(found).read_text("utf-8")).text
+    assert "120 of 160 cells are still to run" in text
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_run_without_cells_and_one_of_failures_alone_have_a_page(tmp_path):
+    for folder, failed in (
+        ("none", {}),
+        ("failed", dict.fromkeys(range(3), "Traceback\nOSError: x")),
+    ):
+        found = run(tmp_path / folder, keep=lambda cell: False, failed=failed)
+        text = Page(write_run_report(found).read_text("utf-8")).text
+        assert "No cell has finished" in text
+        assert ("3 of 160 cells failed" in text) == bool(failed)
+
+
+@pytest.mark.usefixtures("unseen")
+def test_names_of_variants_are_text_too(tmp_path):
+    variants = {"<b>&amp;": {"model.ridge": 0.1}, "plain": {}}
+    found = run(tmp_path / "run", criteria=["train_bias"], variants=variants, replicates=3)
+    html = write_run_report(found).read_text("utf-8")
+    assert "<b>&" not in html
+    assert "<b>&amp;" in Page(html).texts
+
+
+def test_labels_in_figures_are_text_too(tmp_path):
+    variants = {"<b>": {"model.ridge": 0.1}, "plain": {}}
+    found = run(tmp_path / "run", criteria=["train_bias"], variants=variants, replicates=3)
+    svg = report.inline_svg(figures.position(found, found.settings), narrow=True)
+    assert "&lt;b&gt;" in svg
+    assert "<b>" not in svg
+
+
+@pytest.mark.usefixtures("unseen")
+def test_figures_beyond_the_room_of_a_page_are_left_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "ROOM", 1)
+    found = run(tmp_path / "run", criteria=["label_test"], replicates=3)
+    page = Page(write_run_report(found).read_text("utf-8"))
+    assert len([tag for tag, _ in page.elements if tag == "svg"]) == 2
+    assert page.text.count("Left out to keep this page small") == 1
+    assert (tmp_path / "run" / "figures" / "memorization.png").is_file()
+
+
+@pytest.mark.usefixtures("unseen")
+def test_a_page_that_cannot_be_written_is_refused_without_traces(tmp_path):
+    found = run(tmp_path / "run", criteria=["train_bias"], replicates=3)
+    write_run_report(found)
+    before = sorted(p.name for p in (tmp_path / "run").iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"Cannot write.*--out"):
+        write_run_report(found, tmp_path / "file" / "report.html")
+    with pytest.raises(StoreError, match="Cannot write"):
+        write_run_report(found, tmp_path)  # a folder
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "run"]
+    assert write_run_report(found, tmp_path / "new" / "page.html").is_file()
+
+
+@pytest.mark.usefixtures("unseen")
+def test_data_that_have_gone_do_not_stop_the_page(tmp_path, monkeypatch):
+    found = run(tmp_path / "run", criteria=["train_bias"], replicates=3)
+
+    def gone(_):
+        raise DataError("x.npy is gone")
+
+    monkeypatch.setattr(report, "build", gone)
+    assert "x.npy is gone" in write_run_report(found).read_text("utf-8")
+
+
+# -- numbers of its own ------------------------------------------------------------------------
+
+
+def test_the_smallest_log_ratio_is_over_every_role_but_not_zero(tmp_path):
+    def cell(n, rng):
+        table = invented(n, rng)
+        table["null"]["delta_held_out_log_ratio"] = -3.2e-12 if n == 40 else 1.0
+        table["oracle"]["delta_log_ratio"] = 0.0
+        table["memorizer"]["delta_log_ratio"] = math.nan
+        return table
+
+    found = run(tmp_path / "run", values=cell, criteria=["kernel_l2"])
+    assert smallest_log_ratio(found) == 3.2e-12
+    words = dict(report._settings(found))["sign of Δ"]
+    assert "3.2e-12" in words
+    assert "float32 6e-08, and could not have told it" in words
+    nothing = run(tmp_path / "none", values=lambda n, rng: {"model": {}})
+    assert smallest_log_ratio(nothing) is None
+
+
+@pytest.mark.parametrize(
+    ("scale", "fraction"), [(math.exp(-4), 0.504621), (1.0, 0.0183)]
+)  # theory note (0.2): the paper's noise, and the usual one
+def test_signal_fraction_of_a_gaussian_source(tmp_path, scale, fraction):
+    model = {"kind": "linear_one_step", "noise": {"horizon": 2.0, "noise_scale": scale}}
+    found = run(tmp_path / "run", criteria=["kernel_l2"], model=model, replicates=1)
+    measurement = found.sweep.measurement({})
+    r = report.signal_fraction(measurement, build(measurement.source))
+    assert r == pytest.approx(fraction, abs=5e-6 if fraction > 0.1 else 5e-5)
+
+
+def test_signal_fraction_of_a_finite_source_is_over_its_principal_axes(tmp_path):
+    model = {"kind": "linear_one_step", "noise": {"horizon": 1.5, "noise_scale": 0.01}}
+    found = run(
+        tmp_path / "run",
+        criteria=["kernel_l2"],
+        source={"kind": "digits"},
+        model=model,
+        n_original=100,
+        replicates=1,
+    )
+    pixels = load_digits().data / 8 - 1
+    pixels = pixels[:, pixels.std(0) > 0]
+    spectrum = np.linalg.svd(pixels - pixels.mean(0), compute_uv=False) ** 2 / (len(pixels) - 1)
+    u = 0.01 * (math.exp(3.0) - 1) / spectrum
+    measurement = found.sweep.measurement({})
+    r = report.signal_fraction(measurement, build(measurement.source))
+    assert r == pytest.approx(float(np.mean(1 / (1 + u))), rel=1e-6)
+    words = dict(report._settings(found))
+    assert "3 constant coordinates" in words["data"]
+    assert "overlapping subsets" in words["replicates"]
