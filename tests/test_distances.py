@@ -51,10 +51,10 @@ from genonset.errors import ConfigError, DataError
 from genonset.sources import Gaussian, GaussianMixture
 
 T = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 1.5]], dtype=torch.float64)
-O = torch.tensor([[0.2, 0.1], [-1.0, 0.4], [0.7, -0.3], [1.2, 1.0]], dtype=torch.float64)  # noqa: E741
+FRESH = torch.tensor([[0.2, 0.1], [-1.0, 0.4], [0.7, -0.3], [1.2, 1.0]], dtype=torch.float64)
 G = Gaussian([0.3, -0.2], torch.tensor([[0.6, 0.2], [0.2, 0.4]]).double())
 C = Gaussian([0.0, 0.0], torch.tensor([[1.0, 0.3], [0.3, 0.8]]).double())
-TRAINING, ORIGINAL = Smoothed(points=T, bandwidth=3**-0.5), Smoothed(points=O, bandwidth=0.5)
+TRAINING, ORIGINAL = Smoothed(points=T, bandwidth=3**-0.5), Smoothed(points=FRESH, bandwidth=0.5)
 
 
 def normal(*shape, seed=0, std=1.0):
@@ -163,7 +163,9 @@ def test_pair_sum_is_the_definition(n, d, power, seed):
 
 
 def test_public_overlaps_of_the_toy_sets():
-    overlap = lambda p, q: math.exp(log_overlap(p, q))  # noqa: E731
+    def overlap(p, q):
+        return math.exp(log_overlap(p, q))
+
     assert close(overlap(TRAINING, TRAINING), 0.120909)
     assert close(overlap(TRAINING, G), 0.11946)
     assert close(overlap(ORIGINAL, ORIGINAL), 0.128403)
@@ -219,7 +221,7 @@ def test_self_and_off_diagonal_parts_add_up_to_the_overlap():
 
 
 def test_points_without_kernel_overlap_only_where_they_agree():
-    bare, other = Smoothed(points=T, bandwidth=0.0), Smoothed(points=O, bandwidth=0.0)
+    bare, other = Smoothed(points=T, bandwidth=0.0), Smoothed(points=FRESH, bandwidth=0.0)
     assert log_overlap(bare, other) == -math.inf
     assert log_overlap(bare, Smoothed(points=T[1:2] + 1e-12, bandwidth=0.0)) == -math.inf
     assert log_overlap(bare, Smoothed(points=T[1:2], bandwidth=0.0)) == math.inf
@@ -345,7 +347,10 @@ def exact_terms(points, bandwidth, variance):
     """off and R_SG for G = N(0, variance I), in 50 digits."""
     n, d = points.shape
     rows = [[mpmath.mpf(a) for a in row] for row in points.tolist()]
-    density = lambda square, v: mpmath.exp(-square / (2 * v)) / (2 * mpmath.pi * v) ** (d / 2)  # noqa: E731
+
+    def density(square, v):
+        return mpmath.exp(-square / (2 * v)) / (2 * mpmath.pi * v) ** (d / 2)
+
     off = 2 * mpmath.fsum(
         density(mpmath.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)), 2 * bandwidth**2)
         for x, y in itertools.combinations(rows, 2)
@@ -397,9 +402,9 @@ def test_delta_at_dimension_100_where_differences_of_distances_fail():
 
 
 def test_the_sign_of_delta_survives_underflow_and_cancellation():
-    term = lambda log_off, log_cross, log_self=-3.0: KernelTerms(  # noqa: E731
-        log_self=log_self, log_off=log_off, log_cross=log_cross
-    )
+    def term(log_off, log_cross, log_self=-3.0):
+        return KernelTerms(log_self=log_self, log_off=log_off, log_cross=log_cross)
+
     tiny = kernel_delta(term(-2000.0, -2003.0), term(-2001.0, -2002.0), keep_self=False)
     assert tiny.value == 0
     assert tiny.positive
@@ -558,7 +563,7 @@ def test_coordinate_metric_of_images_and_its_refusals():
     )
     for std in (0.0, torch.tensor([1.0, 0.0]).double(), torch.ones(3).double(), math.nan):
         with pytest.raises(DataError, match="std"):
-            coordinate_kernel_l2(T, O, std)
+            coordinate_kernel_l2(T, FRESH, std)
 
 
 # Gaussian laws
@@ -715,7 +720,7 @@ def test_wasserstein_of_unequal_sizes():
 def test_wasserstein_says_how_to_install_pot(monkeypatch):
     monkeypatch.setitem(sys.modules, "ot", None)
     with pytest.raises(ConfigError, match=r"pip install genonset\[ot\]"):
-        wasserstein(T, O)
+        wasserstein(T, FRESH)
 
 
 @pytest.mark.parametrize(("n", "m"), [(50, 50), (48, 36), (7, 100), (1, 3)])
@@ -756,7 +761,10 @@ def test_energy_distance_by_its_definition():
     """Over several blocks, with points that nearly coincide and far from the origin."""
     x = normal(700, 8) + 100
     y = torch.cat([x[:300] + 1e-9, normal(1000, 8, seed=1) + 100.2])
-    mean = lambda a, b: scipy.spatial.distance.cdist(a.numpy(), b.numpy()).mean()  # noqa: E731
+
+    def mean(a, b):
+        return scipy.spatial.distance.cdist(a.numpy(), b.numpy()).mean()
+
     expected = math.sqrt(2 * mean(x, y) - mean(x, x) - mean(y, y))
     assert close(energy_distance(x, y), expected, rel=1e-9)
     assert energy_distance(x, x.flip(0)) < 1e-6
@@ -765,8 +773,10 @@ def test_energy_distance_by_its_definition():
 def test_mmd_against_scikit_learn():
     x, y = normal(60, 4), normal(45, 4, seed=1) + 0.3
     for bandwidth in (0.3, 1.0, 5.0):
-        k = lambda a, b: rbf_kernel(a.numpy(), b.numpy(), gamma=0.5 / bandwidth**2).mean()  # noqa: B023, E731
-        expected = math.sqrt(k(x, x) + k(y, y) - 2 * k(x, y))
+        gamma = 0.5 / bandwidth**2
+        xx, yy, xy = (rbf_kernel(a.numpy(), b.numpy(), gamma=gamma).mean()
+                      for a, b in ((x, x), (y, y), (x, y)))  # fmt: skip
+        expected = math.sqrt(xx + yy - 2 * xy)
         assert close(mmd(x, y, bandwidth=bandwidth), expected, rel=1e-10)
 
 
@@ -777,6 +787,12 @@ def test_default_bandwidth_of_mmd_is_the_median_distance():
     many = normal(3000, 4), normal(1500, 4, seed=1)
     assert mmd(*many) == mmd(*many)
     assert mmd(*many) == pytest.approx(mmd(*reversed(many)), rel=1e-10)
+    x, y = (z[torch.arange(k) * len(z) // k] for z, k in zip(many, (1333, 666), strict=True))
+    rows = scipy.spatial.distance.pdist(torch.cat([x, y]).numpy())  # evenly spaced, 2000 in all
+    assert close(
+        mmd(*many), mmd(*many, bandwidth=float(np.sort(rows)[(len(rows) - 1) // 2])), 1e-12
+    )
+    x, y = normal(20, 4), normal(15, 4, seed=1)
     with pytest.raises(DataError, match="median distance is 0"):
         mmd(torch.ones(5, 2).double(), torch.ones(3, 2).double())
     with pytest.raises(ConfigError, match=r"bandwidth is -1\.0"):
@@ -798,8 +814,8 @@ def test_samples_are_checked_first(name):
     with pytest.raises(DataError, match=r"\(3, 2\) and \(4, 3\)"):
         distance(T, normal(4, 3))
     with pytest.raises(DataError, match="at least one point"):
-        distance(T, O[:0])
-    broken = O.clone()
+        distance(T, FRESH[:0])
+    broken = FRESH.clone()
     broken[1, 1] = math.nan
     with pytest.raises(DataError, match="1 of 8 values are NaN"):
         distance(T, broken)

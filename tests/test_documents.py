@@ -3,11 +3,13 @@
 import contextlib
 import io
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from genonset.experiment import resolve, run_cell
 from genonset.spec import Sweep
 
 ROOT = Path(__file__).parent.parent
@@ -43,3 +45,23 @@ def test_specs_in_the_docs_are_accepted():
     specs = [tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     Sweep.from_options(specs[0])
     Sweep.from_options(specs[0] | specs[1])
+
+
+def test_examples_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text().splitlines()) < 60
+    example = runpy.run_path(str(ROOT / "examples" / "onset_from_python.py"))
+    example["OPTIONS"]["replicates"] = 5
+    example["main"]()
+    said = capsys.readouterr().out
+    assert said.count("n* =") + said.count("onset below") + said.count("no onset") == 4
+
+
+def test_own_model_example_runs(tmp_path, monkeypatch):
+    for name in ("own_model.py", "own_model.toml"):
+        (tmp_path / name).write_text((ROOT / "examples" / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    sweep = resolve(Sweep.from_toml("own_model.toml"))
+    result = run_cell(next(sweep.cells())[1])
+    assert result.values["model"]["train_bias"] > 0.6

@@ -250,11 +250,15 @@ def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
 
 
 def attempt_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
-    """`run_cell`, with any exception kept as a failed result."""
+    """`run_cell` on one thread, with any exception kept as a failed result."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         return run_cell(cell, common)
     except Exception:
         return Result(key=cell.key, status="failed", traceback=traceback.format_exc())
+    finally:
+        torch.set_num_threads(threads)
 
 
 def resolve(sweep: Sweep) -> Sweep:

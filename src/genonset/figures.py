@@ -34,6 +34,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
@@ -98,7 +99,7 @@ ROLE_LABELS = {role: role for role in ROLES} | {"null": "null: fresh points"}
 MIDDLE: Look = {"color": INK, "linewidth": 0.8, "linestyle": (0, (6, 3)), "label": "midpoint"}
 EXPECTED: Look = {"color": PURPLE, "linewidth": 0.8, "alpha": 0.6, "label": "null, expected: 1/2"}
 FLOOR: Look = {"color": INK, "linewidth": 0.9, "label": "floor of the model, n → ∞"}
-TWICE: Look = {"color": INK, "linewidth": 0.8, "linestyle": ":", "label": "twice the floor"}
+TWICE: Look = {"color": INK, "linewidth": 0.8, "linestyle": ":", "label": "a factor 2 from it"}
 ZERO: Look = {"color": VERMILION, "linewidth": 1.0, "linestyle": "--", "label": "memorizer"}
 ONE: Look = {"color": GREEN, "linewidth": 1.0, "linestyle": "-.", "label": "oracle"}
 
@@ -119,9 +120,6 @@ TOGETHER = 6
 
 MIDPOINTS = {"delta": 0.5, "delta_held_out": 0.25}
 """Shares of positive Δ at which an onset is read."""
-
-NO_FACTOR_TWO = frozenset({"hellinger_squared", "affinity_rate", "spread_ratio"})
-"""Quality criteria bounded by 1 or right at 1, where twice the floor means nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -509,7 +507,8 @@ def _compose(
     with matplotlib.rc_context(STYLE):
         rows, across = math.ceil(len(panels) / columns), _legend_columns(handles, width)
         legend = 0.17 * math.ceil(len(handles) / across)
-        figure = Figure(figsize=(width, rows * height + legend), layout="constrained")
+        layout = ConstrainedLayoutEngine()
+        figure = Figure(figsize=(width, rows * height + legend), layout=layout)
         FigureCanvasAgg(figure)
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, panel in zip(grid.flat, panels, strict=False):
@@ -518,7 +517,7 @@ def _compose(
             axes.remove()
         if handles:
             figure.legend(handles=handles, loc="outside upper left", ncols=across)
-        figure.draw_without_rendering()
+        layout.execute(figure)
         figure.set_layout_engine("none")
         return figure
 
@@ -660,7 +659,7 @@ HOW_QUALITY = (
     "generator scores here with as many samples; the memorizer shows that good quality alone "
     "does not mean generalization. The solid line, where there is one, is the closed-form value "
     "of this model after infinitely many training points. A model can stop memorizing and still "
-    "be poor: then its curve stays far above the oracle. The n marked is where the model comes "
+    "be poor: then its curve stays far from the oracle's. The n marked is where the model comes "
     "within a factor 2 of its floor, or of the oracle where no floor is known."
 )
 
@@ -678,28 +677,30 @@ def quality(results: Results, settings: Sequence[Setting]) -> Drawn:
 
 def _quality_panel(results: Results, name: str, settings: Sequence[Setting]) -> Panel:
     rows = _curves(results, name, settings, "median")
-    read = name not in NO_FACTOR_TWO
     return Panel(
         title=CRITERIA[name].title,
         notes=_for_settings(settings, [_infinite_words(rows, s) for s in settings]),
         rows=rows,
         settings=settings,
         sizes=results.sweep.n,
-        lines=_floor_lines([results.floor(name, s) for s in settings], twice=read),
-        onsets=[onset_or_none(results, name, s) for s in settings] if read else [],
+        lines=_floor_lines([results.floor(name, s) for s in settings], rows),
+        onsets=[onset_or_none(results, name, s) for s in settings],
     )
 
 
 def _floor_lines(
-    floors: Sequence[float | None], *, twice: bool
+    floors: Sequence[float | None], rows: Sequence[Row]
 ) -> list[tuple[float, Look, int | None]]:
-    """A line at each floor, in ink where all settings share it."""
+    """Each floor, in ink where all share it, and a factor 2 from it where the model reaches."""
     alone = len(set(floors)) == 1
+    medians = [row["value"] for row in rows if row["role"] == "model"] or [math.nan]
     lines: list[tuple[float, Look, int | None]] = []
     for place, floor in enumerate(floors[:1] if alone else floors):
         if floor is not None and math.isfinite(floor):
             whose = None if alone else place
-            lines += [(floor, FLOOR, whose)] + ([(2 * floor, TWICE, whose)] if twice else [])
+            lines.append((floor, FLOOR, whose))
+            around = (floor / 2, 2 * floor)
+            lines += [(x, TWICE, whose) for x in around if min(medians) <= x <= max(medians)]
     return lines
 
 
@@ -822,7 +823,7 @@ def compare(several: Sequence[Results]) -> Drawn:
             x="n_over_d",
             lines=[(MIDPOINTS[name], MIDDLE, None)]
             if name in MIDPOINTS
-            else _floor_lines([floors[name, variant].get(d["d"]) for d in dims], twice=False),
+            else _floor_lines([floors[name, variant].get(d["d"]) for d in dims], []),
             bounded=name not in ERRORS,
             threshold=1.0,
             y_label="error / self overlap" if name in ERRORS else "",

@@ -24,7 +24,6 @@ from genonset.errors import DataError
 from genonset.estimates import bracket, wilson
 from genonset.experiment import build
 from genonset.figures import (
-    NO_FACTOR_TWO,
     TOGETHER,
     Drawn,
     is_at,
@@ -211,7 +210,7 @@ def _basis(results: Results) -> str:
         "generator that does not depend on its training set, passes 1/4",
     }.get(name, f"where {CRITERIA[name].title} is halfway between the memorizer and the oracle")
     if CRITERIA[name].axis == "quality":
-        kind = f"where the median of {CRITERIA[name].title} is twice its floor"
+        kind = f"where the median of {CRITERIA[name].title} is a factor 2 from its floor"
     return (
         f"n* is {kind}; in brackets its 95 % interval, where '..' is an end beyond the sizes run."
     )
@@ -300,9 +299,6 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
             "interval": "–",
             "width": "–",
         }
-        if name in NO_FACTOR_TWO:
-            rows.append(row | {"note": "bounded: no factor 2 to read; see its curve"})
-            continue
         onset = onset_or_none(results, name, setting)
         if onset is None:
             rows.append(row | {"note": onset_words(onset)})

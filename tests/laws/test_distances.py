@@ -37,7 +37,10 @@ def samples(draw, sets=2):
     d, seed = draw(st.integers(1, 6)), draw(st.integers(0, 10**6))
     sizes = [draw(st.integers(2, 12)) for _ in range(sets)]
     generator = seeds.generator(seed, "samples")
-    normal = lambda *shape: torch.randn(shape, dtype=torch.float64, generator=generator)  # noqa: E731
+
+    def normal(*shape):
+        return torch.randn(shape, dtype=torch.float64, generator=generator)
+
     return [normal(n, d) @ normal(d, d) + normal(d) for n in sizes]
 
 
