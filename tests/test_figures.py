@@ -397,7 +397,7 @@ def test_single_sizes_and_single_runs_are_drawn_without_onset(tmp_path):
     for folder, options in (("size", {"n": [8]}), ("run", {"replicates": 1, "n": [8, 12]})):
         found = run(tmp_path / folder, criteria=["train_bias", "kl_to_source"], **options)
         assert len(all_figures(found)) == 3
-    assert "too few runs" in texts(figures.position(found, found.settings).figure)
+    assert "n* cannot be estimated" in texts(figures.position(found, found.settings).figure)
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path):

@@ -113,7 +113,10 @@ def changed(**values):
     ("values", "words"),
     [
         ({"copying_p": 1e-9}, "though above it this model still copies training points (100 %"),
-        ({"sliced_wasserstein": 0.9, "train_bias_p": 0.5}, "from there on does not depend on"),
+        (
+            {"sliced_wasserstein": 0.9, "train_bias_p": 0.5},
+            "but what this model generates from there on is poor (100 % of runs)",
+        ),
     ],
 )
 def test_what_the_runs_do_is_not_glossed_over(tmp_path, values, words):
@@ -218,6 +221,16 @@ def test_values_and_poles_stand_at_every_n(results, page):
     assert "∞" in page.text  # Kullback-Leibler of the singular law
 
 
+def test_cells_of_tables_stay_short():
+    numbers = {"value": 0.99999999967, "low": 0.99999999960, "high": 0.99999999971}
+    assert report._cell(numbers) == "1 [1, 1]"
+    huge = {"value": -(2.0**52), "low": -(2.0**52), "high": 0.0}
+    assert report._cell(huge) == "-4.504e+15 [-4.504e+15, 0]"
+    assert report._cell({"value": 0.31234, "low": 0.27, "high": 0.35}) == "0.31 [0.27, 0.35]"
+    assert report._cell({"value": math.inf, "low": 3.0, "high": math.inf}) == "∞ [3, ∞]"
+    assert report._cell({"value": 2.5, "low": None, "high": None}) == "2.5"
+
+
 def test_settings_seed_versions_and_times_are_stated(page):
     text = page.text
     for words in (
@@ -244,6 +257,24 @@ def test_a_run_without_cells_and_one_of_failures_alone_have_a_page(tmp_path):
         text = Page(write_run_report(found).read_text("utf-8")).text
         assert "No cell has finished" in text
         assert ("3 of 160 cells failed" in text) == bool(failed)
+
+
+@pytest.mark.usefixtures("unseen")
+def test_one_replicate_is_too_few_for_an_onset_and_the_page_says_why(tmp_path):
+    found = run(tmp_path / "run", criteria=["train_bias"], replicates=1)
+    text = Page(write_run_report(found).read_text("utf-8")).text
+    assert "n* cannot be estimated: " in text
+    assert "replicates" in answer(found, {})
+    assert ".." not in answer(found, {})
+
+
+@pytest.mark.usefixtures("unseen")
+def test_kernel_widths_are_stated_for_each_setting_that_differs(tmp_path):
+    axes = {"bandwidth": ["paper", "shared", 0.25]}
+    found = run(tmp_path / "run", criteria=["train_bias"], axes=axes, replicates=3)
+    words = dict(report._settings(found))
+    assert "as published" in words["kernel width (bandwidth = paper)"]
+    assert words["kernel width (bandwidth = 0.25)"] == "0.25, fixed"
 
 
 @pytest.mark.usefixtures("unseen")

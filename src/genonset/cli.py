@@ -8,7 +8,7 @@ done, 1 some cells failed, 2 refused, 130 interrupted.
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -92,7 +92,14 @@ def sweep(
     if allow_mixed_units:
         chosen = chosen.model_copy(update={"allow_mixed_units": True})
     folder = out or Path("runs") / chosen.name
-    _run(chosen, folder, workers, executor, _shard(shard), _device(device), as_json)
+    part, place = _shard(shard), _device(device)
+    results, summary = _run(chosen, folder, workers, executor, part, place)
+    if as_json:
+        _print_json(summary)
+    else:
+        _tell(results, summary)
+    if summary["failed"]:
+        raise typer.Exit(1)
 
 
 def _device(device: str) -> str:
@@ -119,12 +126,11 @@ def _run(
     chosen: "Sweep",
     folder: Path,
     workers: int,
-    address: str | None,
-    shard: tuple[int, int] | None,
-    device: str,
-    as_json: bool,
-) -> None:
-    """Sweep, report, and say what came out; exits 1 if cells failed."""
+    address: str | None = None,
+    shard: tuple[int, int] | None = None,
+    device: str = "cpu",
+) -> tuple["Results", dict[str, Any]]:
+    """Sweep and report; returns the results and their summary as `--json` gives it."""
     import torch
 
     from genonset.experiment import resolve
@@ -132,7 +138,6 @@ def _run(
     from genonset.store import Results, Store
     from genonset.sweep import run_sweep
 
-    torch.set_num_threads(1)
     torch.set_default_device(device)
     resolved = resolve(chosen)
     _note_data(resolved)
@@ -148,33 +153,35 @@ def _run(
         raise typer.Exit(130) from None
     results = Results(folder)
     report = write_run_report(results, seconds=progress.seconds)
-    if as_json:
-        _print_json(
-            {
-                "run": str(folder),
-                "cells": progress.total,
-                "done": progress.done,
-                "failed": progress.failed,
-                "seconds": progress.seconds,
-                "report": str(report),
-                "onsets": [o for s in results.settings for o in _onsets(results, s)],
-            }
-        )
-    else:
-        for setting in results.settings:
-            onset = results.onset(resolved.headline_criterion, setting)
-            place = "".join(f", {k} = {v}" for k, v in setting.items())
-            print(f"{onset.sentence()}   ({resolved.headline_criterion}{place})")
-        _say(
-            f"{progress.done} of {progress.total} cells done, {progress.failed} failed, "
-            f"in {progress.seconds:.0f} s."
-        )
-        _say(f"Report: {report}\nFigures: {folder / 'figures'}")
-        _say(f"Next: genonset onset {folder} --suggest")
-    if progress.failed:
+    return results, {
+        "run": str(folder),
+        "cells": progress.total,
+        "done": progress.done,
+        "failed": progress.failed,
+        "seconds": progress.seconds,
+        "report": str(report),
+        "onsets": [o for s in results.settings for o in _onsets(results, s)],
+    }
+
+
+def _tell(results: "Results", summary: dict[str, Any]) -> None:
+    """The headline on standard output; what was done and what is next on standard error."""
+    name = results.sweep.headline_criterion
+    for setting in results.settings:
+        print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
+    _say(
+        f"{summary['done']} of {summary['cells']} cells done, {summary['failed']} failed, "
+        f"in {summary['seconds']:.0f} s.\n"
+        f"Report: {summary['report']}\nFigures: {results.folder / 'figures'}\n"
+        f"Next: genonset onset {results.folder} --suggest"
+    )
+    if summary["failed"]:
         first = results.failures[0].row.traceback.strip().splitlines()[-1]
-        _say(f"{progress.failed} cells failed; the first said: {first}")
-        raise typer.Exit(1)
+        _say(f"{summary['failed']} cells failed and are stored so; the first said: {first}")
+
+
+def _place(criterion: str, setting: Mapping[str, Any]) -> str:
+    return ", ".join([criterion, *(f"{k} = {v}" for k, v in setting.items())])
 
 
 def _note_data(resolved: "Sweep") -> None:
@@ -278,8 +285,7 @@ def onset(
             entry["suggestion"] = asdict(advice)
         found.append(entry)
         if not as_json:
-            place = "".join(f", {k} = {v}" for k, v in setting.items())
-            print(f"{estimate.sentence()}   ({name}{place})")
+            print(f"{estimate.sentence()}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
     if as_json:
@@ -328,10 +334,35 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run an experiment of the paper, as published and corrected."""
+    from genonset.figures import compare, save
     from genonset.spec import reproduction
 
-    chosen = reproduction(name, variant=variant, n=_sizes(n), replicates=replicates, seed=seed)
-    _run(chosen, out or Path("runs") / chosen.name, workers, None, None, "cpu", as_json)
+    names = ["linear-d16", "linear-d100"] if name == "linear" else [name]
+    sizes = _sizes(n)
+    chosen = [
+        reproduction(one, variant=variant, n=sizes, replicates=replicates, seed=seed)
+        for one in names
+    ]
+    folder = out or Path("runs") / name
+    runs = [
+        _run(one, folder / one.name if name == "linear" else folder, workers) for one in chosen
+    ]
+    if not as_json:
+        for results, summary in runs:
+            _tell(results, summary)
+    summaries = [summary for _, summary in runs]
+    whole = summaries[0]
+    if name == "linear":
+        save(compare([results for results, _ in runs]), folder / "figures")
+        _say(f"Both dimensions in one figure: {folder / 'figures'}")
+        whole = {"run": str(folder), "runs": summaries} | {
+            count: sum(summary[count] for summary in summaries)
+            for count in ("cells", "done", "failed", "seconds")
+        }
+    if as_json:
+        _print_json(whole)
+    if whole["failed"]:
+        raise typer.Exit(1)
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from genonset import distances, seeds, verdict
-from genonset.distances import Smoothed
+from genonset.distances import KernelTerms, Smoothed
 from genonset.errors import DataError
 from genonset.onset import Onset, estimate_onset
 from genonset.sources import Empirical, ExactSource, Gaussian, GaussianMixture, Source
@@ -213,14 +213,23 @@ class Reference:
     Attributes:
         smoothed: the points and their kernel width.
         log_off: log of the off-diagonal part of the set's self overlap; NaN if not needed.
+        known: terms already computed, by the identity of their law.
     """
 
     smoothed: Smoothed
     log_off: float
+    known: dict[int, tuple[object, KernelTerms]] = field(default_factory=dict, repr=False)
 
     @property
     def points(self) -> Vectors:
         return self.smoothed.points
+
+    def terms(self, law: Gaussian | GaussianMixture | Smoothed) -> KernelTerms:
+        """The kernel terms of E between a law and this set, kept for the next role."""
+        if id(law) not in self.known:
+            terms = distances.kernel_terms(law, self.smoothed, log_off=self.log_off)
+            self.known[id(law)] = (law, terms)
+        return self.known[id(law)][1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,8 +283,7 @@ _COMPANIONS = (
 def _kernel(scene: Scene) -> dict[str, float]:
     law = scene.generated.law or Smoothed(points=scene.samples, bandwidth=0.0)
     training, original, held_out = (
-        distances.kernel_terms(law, r.smoothed, log_off=r.log_off)
-        for r in (scene.training, scene.original, scene.held_out)
+        r.terms(law) for r in (scene.training, scene.original, scene.held_out)
     )
     delta = distances.kernel_delta(training, original, keep_self=scene.keep_self)
     matched = distances.kernel_delta(training, held_out, keep_self=False)

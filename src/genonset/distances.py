@@ -108,6 +108,9 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
     """
     best, logs = -math.inf, []
     x, y = flatten(x), None if y is None else flatten(y)
+    if y is not None and min(len(x), len(y)) == 1:
+        difference = x - y
+        return float((-0.5 * torch.einsum("nd,nd->n", difference, difference)).logsumexp(0))
     for block, _, _ in _half_squares(x, y, 1 / _LOG_2):
         top = float(block.amax())
         if top <= best - 120:  # all such blocks together: below 2^-60 of the sum

@@ -244,8 +244,7 @@ def _position_rows(results: Results, criterion: str, settings: Sequence[Setting]
     rows: list[Row] = []
     for setting in settings:
         place = {**setting, "criterion": criterion}
-        onset = onset_or_none(results, criterion, setting)
-        for p in onset.points if onset else ():
+        for p in results.onset(criterion, setting).points:
             numbers = {"value": p.position, "low": p.low, "high": p.high, "runs": p.replicates}
             rows.append({**place, "role": "model", "n": p.n, **numbers})
         poles = [results.matrix(criterion, r, setting) for r in ("null", "memorizer", "oracle")]
@@ -315,7 +314,7 @@ class Panel:
     x: str = "n"
     sizes: Sequence[int] = ()
     lines: Sequence[tuple[float, Look, int | None]] = ()
-    onsets: Sequence[Onset | None] = ()
+    onsets: Sequence[Onset] = ()
     bounded: bool = False
     threshold: float | None = None
     y_label: str = ""
@@ -450,28 +449,16 @@ def _power(value: float, _: float = 0.0) -> str:
     return f"{lead.removesuffix('1')}10{digits}" if lead in ("1", "−1") else f"{lead}·10{digits}"
 
 
-def onset_or_none(results: Results, criterion: str, setting: Setting) -> Onset | None:
-    """The onset of a criterion, or None while too few runs have finished to make a curve."""
-    try:
-        return results.onset(criterion, setting)
-    except DataError:
-        return None
-
-
-def onset_words(onset: Onset | None) -> str:
+def onset_words(onset: Onset) -> str:
     """An onset in few enough words for a panel."""
-    if onset is None:
-        return "too few runs for an onset"
     if onset.blind:
         return "blind: the poles do not differ"
-    if onset.onset is None and onset.censored == "no":
-        return "n* not determined"
-    return onset.sentence().partition(" (")[0]
+    return onset.sentence().partition(" (")[0].partition(": ")[0]
 
 
-def _mark_onset(axes: Axes, onset: Onset | None, colour: str, height: float) -> None:
+def _mark_onset(axes: Axes, onset: Onset, colour: str, height: float) -> None:
     """Shade the interval of an onset, or point to where a censored one lies."""
-    if onset is None or onset.blind:
+    if onset.blind:
         return
     if onset.onset is not None:
         ends = onset.points[0].n, onset.points[-1].n
@@ -547,7 +534,7 @@ def _legend(panels: Sequence[Panel]) -> list[Line2D | Patch]:
             entries.append(Line2D([], [], label=ROLE_LABELS[role], **look))
     lines = {look["label"]: look for panel in panels for _, look, _ in panel.lines}
     entries += [Line2D([], [], **look) for look in lines.values()]
-    if any(onset and onset.onset for panel in panels for onset in panel.onsets):
+    if any(onset.onset for panel in panels for onset in panel.onsets):
         entries.append(Patch(color=INK, alpha=0.2, lw=0, label="onset, 95 %"))
     return entries
 
@@ -593,7 +580,7 @@ def position(results: Results, settings: Sequence[Setting]) -> Drawn:
                 settings=settings,
                 sizes=results.sweep.n,
                 lines=[(0.0, ZERO, None), (1.0, ONE, None), (0.5, MIDDLE, None)],
-                onsets=[onset_or_none(results, name, setting) for setting in settings],
+                onsets=[results.onset(name, setting) for setting in settings],
                 threshold=math.inf,
                 y_label="position between the poles",
             ),
@@ -649,7 +636,7 @@ def _memorization_panel(results: Results, name: str, settings: Sequence[Setting]
         settings=settings,
         sizes=results.sweep.n,
         lines=lines,
-        onsets=[onset_or_none(results, name, setting) for setting in settings],
+        onsets=[results.onset(name, setting) for setting in settings],
         bounded=name in MIDPOINTS,
     )
 
@@ -684,7 +671,7 @@ def _quality_panel(results: Results, name: str, settings: Sequence[Setting]) -> 
         settings=settings,
         sizes=results.sweep.n,
         lines=_floor_lines([results.floor(name, s) for s in settings], rows),
-        onsets=[onset_or_none(results, name, s) for s in settings],
+        onsets=[results.onset(name, s) for s in settings],
     )
 
 

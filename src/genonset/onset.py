@@ -107,8 +107,18 @@ class Onset:
     points: tuple[Point, ...]
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def undetermined(cls, reason: str) -> "Onset":
+        """No estimate, and why."""
+        return cls(
+            onset=None, low=None, high=None, width=None, censored="no", blind=False,
+            confidence=0.95, crossing="", floor=0.0, ceiling=1.0, points=(), notes=(reason,),
+        )  # fmt: skip
+
     def sentence(self) -> str:
         """The result in words."""
+        if not self.points:
+            return "n* cannot be estimated: " + " ".join(self.notes)
         sizes = [p.n for p in self.points if p.position is not None] or [p.n for p in self.points]
         if self.blind:
             return "blind: the criterion does not tell the memorizer from the oracle"

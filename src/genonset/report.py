@@ -4,6 +4,7 @@ The page carries its figures as inline SVG, each in a wide and a one-column layo
 script, font or file from elsewhere, and every text that comes from a run is escaped.
 """
 
+import contextlib
 import platform
 import re
 from collections import Counter
@@ -28,8 +29,6 @@ from genonset.figures import (
     Drawn,
     is_at,
     label,
-    onset_or_none,
-    onset_words,
     render,
     save_figures,
     write_file,
@@ -118,9 +117,7 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
 def answer(results: Results, setting: Setting) -> str:
     """Where memorization ends at one combination of variant and axis values, in a sentence."""
     name, sizes = results.sweep.headline_criterion, results.sweep.n
-    onset = onset_or_none(results, name, setting)
-    if onset is None:
-        return "Too few runs have finished to say where memorization ends."
+    onset = results.onset(name, setting)
     if CRITERIA[name].axis == "quality":
         return f"{CRITERIA[name].title} comes within a factor 2 of its floor: {onset.sentence()}."
     if onset.blind:
@@ -133,7 +130,9 @@ def answer(results: Results, setting: Setting) -> str:
         words, end = onset.sentence(), sizes[0 if onset.censored == "below" else -1]
         state = _state(_tally(regimes, [end]))
         start = words if words.startswith("n*") else words[0].upper() + words[1:]
-        return f"{start}." + (f" At n = {end} this model {state}." if state else "")
+        return f"{start.removesuffix('.')}." + (
+            f" At n = {end} this model {state}." if state else ""
+        )
     below = _tally(regimes, [n for n in sizes if n < onset.onset])
     above = _tally(regimes, [n for n in sizes if n >= onset.onset])
     number = f"n = {bracket(onset.onset, onset.low, onset.high)}"
@@ -152,45 +151,62 @@ def _tally(regimes: Mapping[int, Mapping[str, int]], sizes: Iterable[int]) -> Co
 VERBS = {
     "copying": "copies training points",
     "train-biased": "is train-biased",
-    "poor": "does not depend on its training points but is poor",
+    "poor": "shows no dependence on its training points but is poor",
     "generalizing": "generalizes",
-    "undecided": "cannot be judged",
+    "undecided": "cannot be judged by its label tests",
 }
+
+SIGNIFICANCE = 0.05
+"""Share of runs in which a label test finds what is not there."""
 
 
 def _state(tally: Counter[str]) -> str:
     """What most runs do, with their share; empty where none was judged."""
     if not tally.total():
         return ""
-    (regime, count), total = tally.most_common(1)[0], tally.total()
-    words = f"{_percent(count / total)} of runs"
-    if regime == "train-biased":
-        copies = tally["copying"]
-        chance = wilson(copies, total).low <= SIGNIFICANCE
-        words += "; it copies nothing" if chance else f"; {_percent(copies / total)} copy"
-    return f"{VERBS[regime]} ({words})"
+    regime, count = tally.most_common(1)[0]
+    copies = f"; {_copies(tally)}" if regime == "train-biased" else ""
+    return f"{VERBS[regime]} ({_percent(count / tally.total())} of runs{copies})"
 
 
-SIGNIFICANCE = 0.05
-"""Share of runs that a label test calls copying by chance."""
+def _copies(tally: Counter[str]) -> str:
+    """How many runs copy, if more than a test finds by chance."""
+    copies, total = tally["copying"], tally.total()
+    by_chance = wilson(copies, total).low <= SIGNIFICANCE
+    return "it copies nothing" if by_chance else f"{_percent(copies / total)} copy"
 
 
 def _above(number: str, tally: Counter[str]) -> str:
     """The half of the answer that holds from the onset on."""
-    state = _state(tally)
-    if not state:
+    if not tally.total():
         return f"Memorization ends at {number}"
-    if state.startswith(VERBS["generalizing"]):
-        return f"This model generalizes from {number} on"
-    if state.startswith((VERBS["poor"], VERBS["undecided"])):
-        return f"This model stops memorizing at {number}, and from there on {state}"
-    return f"The onset is at {number}, though above it this model still {state}"
+    regime, count = tally.most_common(1)[0]
+    share = f"({_percent(count / tally.total())} of runs)"
+    return {
+        "generalizing": f"This model generalizes from {number} on",
+        "poor": f"Memorization ends at {number}, but what this model generates from there on is "
+        f"poor {share}",
+        "undecided": f"Memorization ends at {number}, by a criterion more powerful than the label "
+        f"tests of single runs, which cannot judge {share}",
+        "train-biased": f"The onset is at {number}, though above it label tests still find this "
+        f"model train-biased {share}",
+        "copying": f"The onset is at {number}, though above it this model still copies training "
+        f"points {share}",
+    }[regime]
 
 
 def _below(tally: Counter[str]) -> str:
-    """The half of the answer that holds below the onset."""
-    state = _state(tally)
-    return f"below it {state}" if state else ""
+    """The half of the answer that holds below the onset; empty where no run was judged."""
+    total = tally.total()
+    if not total:
+        return ""
+    found = tally["copying"] + tally["train-biased"]
+    if wilson(found, total).low <= SIGNIFICANCE:
+        return "below it, label tests of single runs find no dependence on training points"
+    if tally["copying"] > tally["train-biased"]:
+        return f"below it copies training points ({_percent(tally['copying'] / total)} of runs)"
+    biased = f"{_percent(tally['train-biased'] / total)} of runs"
+    return f"below it is train-biased ({biased}; {_copies(tally)})"
 
 
 def _percent(share: float) -> str:
@@ -299,17 +315,15 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
             "interval": "–",
             "width": "–",
         }
-        onset = onset_or_none(results, name, setting)
-        if onset is None:
-            rows.append(row | {"note": onset_words(onset)})
-            continue
+        onset = results.onset(name, setting)
         if onset.onset is not None:
             number, _, interval = bracket(onset.onset, onset.low, onset.high).partition(" ")
             row |= {"onset": number, "interval": interval}
         if onset.width is not None:
             row["width"] = f"{onset.width:.2f}"
         words = [] if onset.onset is not None else [onset.sentence()]
-        rows.append(row | {"note": "; ".join([*words, *onset.notes])})
+        notes = onset.notes if onset.points else ()  # else the sentence says it all
+        rows.append(row | {"note": "; ".join([*words, *notes])})
     return {"label": label(setting), "rows": rows}
 
 
@@ -361,9 +375,15 @@ def _value_rows(rows: Sequence[Mapping[str, Any]], roles: Sequence[str]) -> list
 
 
 def _cell(row: Mapping[str, Any] | None) -> str:
+    """A value with its interval, in four digits where its own would not fit a column."""
     if row is None:
         return "–"
     text = bracket(row["value"], row["low"], row["high"])
+    if len(text) > 28:
+        value, *ends = (
+            ".." if row[k] is None else f"{row[k]:.4g}" for k in ("value", "low", "high")
+        )
+        text = f"{value} [{', '.join(ends)}]"
     return text.removesuffix(" [.., ..]").replace("inf", "∞")
 
 
@@ -388,10 +408,13 @@ def _settings(results: Results) -> Iterator[tuple[str, str]]:
             "on it.",
         )
     for setting in results.settings:
-        measurement = sweep.measurement(setting)
         place = f" ({label(setting)})" if setting else ""
-        yield f"model{place}", _model_words(measurement, world)
-    yield "kernel width", _width_words(sweep.bandwidth)
+        yield f"model{place}", _model_words(sweep.measurement(setting))
+    widths = {label(s): _width_words(sweep.measurement(s).bandwidth) for s in results.settings}
+    if len(set(widths.values())) == 1:
+        yield "kernel width", next(iter(widths.values()))
+    else:
+        yield from ((f"kernel width ({place})", words) for place, words in widths.items())
     yield "original points", f"{sweep.n_original or 'by default'}"
     yield "generated points", f"{sweep.n_generated or 'by default'}"
     smallest = smallest_log_ratio(results)
@@ -400,19 +423,21 @@ def _settings(results: Results) -> Iterator[tuple[str, str]]:
     yield "seed", f"{sweep.seed}; every draw derives from it and from what is drawn"
 
 
-def _model_words(measurement: Measurement, world: Source | Dataset | None) -> str:
-    model = measurement.model
-    noise = getattr(model, "noise", None)
-    if noise is None:
-        return model.kind
-    words = (
-        f"{model.kind}, {noise.kind.replace('_', '-')} noise to horizon {noise.horizon:g} with "
-        f"noise scale {noise.noise_scale:.4g}"
-    )
-    fraction = None if world is None else signal_fraction(measurement, world)
-    if fraction is None:
-        return words
-    return f"{words}; mean signal fraction r = {fraction:.3g} at the horizon"
+def _model_words(measurement: Measurement) -> str:
+    """A model with its options, its noise, and how much signal the noise leaves."""
+    options = measurement.model.model_dump(exclude={"kind", "noise"})
+    words = [measurement.model.kind, *(f"{k} = {v}" for k, v in options.items())]
+    noise = getattr(measurement.model, "noise", None)
+    if noise is not None:
+        words.append(
+            f"{noise.kind.replace('_', '-')} noise to horizon {noise.horizon:g} with noise scale "
+            f"{noise.noise_scale:.4g}"
+        )
+        with contextlib.suppress(DataError):
+            fraction = signal_fraction(measurement, build(measurement.source))
+            if fraction is not None:
+                words.append(f"mean signal fraction r = {fraction:.3g} at the horizon")
+    return ", ".join(words)
 
 
 def signal_fraction(measurement: Measurement, world: Source | Dataset) -> float | None:

@@ -26,7 +26,7 @@ import numpy as np
 
 from genonset import verdict
 from genonset.criteria import DERIVED, ROLES, criterion_onset
-from genonset.errors import ConfigError, StoreError
+from genonset.errors import ConfigError, DataError, StoreError
 from genonset.experiment import Result, floor_values
 from genonset.onset import Onset
 from genonset.spec import Sweep
@@ -313,16 +313,19 @@ class Results:
         return floors.get(criterion)
 
     def onset(self, criterion: str, setting: Mapping[str, Any] | None = None) -> Onset:
-        """The onset of a criterion at one combination of variant and axis values."""
+        """The onset of a criterion at one combination of variant and axis values.
+
+        Results that allow no estimate, such as two replicates, give one that says so.
+        """
         setting = self.settings[0] if setting is None else setting
         place = (criterion, json.dumps(setting, sort_keys=True))
         if place not in self._onsets:
-            self._onsets[place] = criterion_onset(
-                criterion,
-                self.sweep.n,
-                self.tables(criterion, setting),
-                floor=self.floor(criterion, setting),
-            )
+            tables, floor = self.tables(criterion, setting), self.floor(criterion, setting)
+            try:
+                found = criterion_onset(criterion, self.sweep.n, tables, floor=floor)
+            except DataError as error:
+                found = Onset.undetermined(str(error))
+            self._onsets[place] = found
         return self._onsets[place]
 
     def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
