@@ -35,7 +35,9 @@ def published_error(mu: torch.Tensor, covariance: torch.Tensor, data: torch.Tens
     pairs = torch.tensor(0.0)
     for i in range(0, n, CHUNK):
         for j in range(0, n, CHUNK):
-            difference = single_precision[i : i + CHUNK, None] - single_precision[None, j : j + CHUNK]
+            difference = (
+                single_precision[i : i + CHUNK, None] - single_precision[None, j : j + CHUNK]
+            )
             pairs += torch.exp(-(difference**2).sum(2) / (4 * eps**2)).sum()
     single = torch.tensor(0.0)
     identity = torch.eye(d, dtype=torch.float64)
@@ -99,8 +101,10 @@ def whole_grid(replicates: int, workers: int) -> None:
         seconds = time.monotonic() - started
     pool.executor.shutdown(wait=True)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"{progress.done} cells, {progress.failed} failed, {workers} workers: {seconds:.0f} s "
-          f"of wall time, peak memory {peak:.0f} MiB a worker")
+    print(
+        f"{progress.done} cells, {progress.failed} failed, {workers} workers: {seconds:.0f} s "
+        f"of wall time, peak memory {peak:.0f} MiB a worker"
+    )
 
 
 if __name__ == "__main__":

@@ -52,8 +52,9 @@ def test_minimum_norm_toy_of_the_theory_note():
     training = torch.tensor([[1.0, 0, 2], [0, 1, -1], [2, -1, 0.5]], dtype=torch.float64)
     x_t = torch.tensor([[0.6, 0.2, 0.9], [0, 0.2, -0.3], [1.2, -0.4, 0.55]], dtype=torch.float64)
     alpha, sigma = at_horizon(PAPER)
-    noise = GivenNoise(((x_t - alpha * training) / sigma).tolist(), horizon=2.0,
-                       noise_scale=math.exp(-4))
+    noise = GivenNoise(
+        ((x_t - alpha * training) / sigma).tolist(), horizon=2.0, noise_scale=math.exp(-4)
+    )
     denoiser, _ = fit_linear(training, noise, generator=torch.Generator())
     assert denoiser.slope[0].tolist() == pytest.approx([1.09558, -0.737656, 0.285544], rel=1e-5)
     assert torch.linalg.matrix_rank(denoiser.slope, rtol=1e-10) == 2
@@ -94,8 +95,9 @@ def test_population_is_the_limit_of_many_points():
         torch.testing.assert_close(fitted.intercept, limit.intercept, atol=2e-2, rtol=0)
 
 
-@pytest.mark.parametrize(("d", "n", "coefficient"), [(8, 16, 32.1008), (8, 40, 17.543),
-                                                     (8, 5, 25.15), (12, 6, 17.20)])
+@pytest.mark.parametrize(
+    ("d", "n", "coefficient"), [(8, 16, 32.1008), (8, 40, 17.543), (8, 5, 25.15), (12, 6, 17.20)]
+)
 def test_second_moment_of_the_slope(d, n, coefficient):
     """E slope slope^T = coefficient I, theory note (B1), (B2); false alarm about 1e-4 (4 s.e.)."""
     draws = []

@@ -32,8 +32,9 @@ def test_readme_names_every_file():
         assert f"`{path.name}`" in README
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in
-                                                 (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
 def test_linked_files_exist(page):
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(((?!https?:|#)[^)#]+)", text):

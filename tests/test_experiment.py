@@ -20,10 +20,17 @@ ALL = ["kernel_l2", "coordinate_kernel_l2", "hellinger_squared", "affinity_rate"
 
 def sweep(**changes):
     options = {
-        "name": "t", "replicates": 2, "n": [12, 30], "n_original": 300, "n_generated": 100,
-        "criteria": ALL, "source": {"kind": "gaussian", "dim": 8, "mean": 2.0},
-        "model": {"kind": "linear_one_step", "noise": {"kind": "ornstein_uhlenbeck",
-                                                       "noise_scale": 0.0183}},
+        "name": "t",
+        "replicates": 2,
+        "n": [12, 30],
+        "n_original": 300,
+        "n_generated": 100,
+        "criteria": ALL,
+        "source": {"kind": "gaussian", "dim": 8, "mean": 2.0},
+        "model": {
+            "kind": "linear_one_step",
+            "noise": {"kind": "ornstein_uhlenbeck", "noise_scale": 0.0183},
+        },
     }
     return resolve(Sweep.from_options(options | changes))
 
@@ -84,8 +91,10 @@ def test_draws_are_shared_as_the_design_says():
 
 def test_null_is_blind_to_the_training_set():
     """The null's label-test share has mean 1/2: 40 cells, 4 standard errors, false alarm 1e-4."""
-    shares = [run_cell(c).values["null"]["train_bias"]
-              for c in cells(criteria=["label_test"], replicates=40, n=[12])]
+    shares = [
+        run_cell(c).values["null"]["train_bias"]
+        for c in cells(criteria=["label_test"], replicates=40, n=[12])
+    ]
     error = torch.tensor(shares).std() / 40**0.5
     assert abs(sum(shares) / 40 - 0.5) < 4 * error
 
@@ -97,8 +106,12 @@ def test_bandwidth_rules(rule):
     points, d = draw_points(cell), 8
     pooled = torch.cat([points.training, points.held_out])
     width = {
-        "paper": 12 ** (-1 / d), "shared": 12 ** (-1 / d), "scott": 12 ** (-1 / (d + 4)),
-        "cross_validated": distances.kernel_bandwidth("cross_validated", 12, d, 1.0, points=pooled),
+        "paper": 12 ** (-1 / d),
+        "shared": 12 ** (-1 / d),
+        "scott": 12 ** (-1 / (d + 4)),
+        "cross_validated": distances.kernel_bandwidth(
+            "cross_validated", 12, d, 1.0, points=pooled
+        ),
         0.7: 0.7,
     }[rule]
     wide = {"paper": 300 ** (-1 / d), "scott": 300 ** (-1 / (d + 4))}.get(rule, width)
@@ -126,16 +139,24 @@ def test_drawable_sources_and_finite_data_run():
 
 
 def test_singular_source_runs():
-    source = {"kind": "gaussian", "dim": 6,
-              "spectrum": {"kind": "low_rank", "rank": 3}}
+    source = {"kind": "gaussian", "dim": 6, "spectrum": {"kind": "low_rank", "rank": 3}}
     values = run_cell(cells(source=source)[0]).values
     assert values["oracle"]["kl_to_source"] == pytest.approx(0.0, abs=1e-9)
     assert values["model"]["bures_wasserstein"] < 3
 
 
 def test_floor_is_the_limit_of_many_points():
-    one = sweep(n=[4000], criteria=["bures_wasserstein", "kl_to_source", "kl_from_source",
-                                    "hellinger_squared", "affinity_rate", "spread_ratio"])
+    one = sweep(
+        n=[4000],
+        criteria=[
+            "bures_wasserstein",
+            "kl_to_source",
+            "kl_from_source",
+            "hellinger_squared",
+            "affinity_rate",
+            "spread_ratio",
+        ],
+    )
     floors = floor_values(one)
     values = run_cell(next(one.cells())[1]).values["model"]
     for name, floor in floors.items():
@@ -145,8 +166,13 @@ def test_floor_is_the_limit_of_many_points():
 
 def test_sizes_that_do_not_fit_are_refused_with_those_that_do():
     with pytest.raises(ConfigError, match="299"):
-        sweep(source={"kind": "digits"}, criteria=["label_test"], n=[8, 400], n_original=None,
-              n_generated=None)
+        sweep(
+            source={"kind": "digits"},
+            criteria=["label_test"],
+            n=[8, 400],
+            n_original=None,
+            n_generated=None,
+        )
 
 
 def test_changed_data_are_noticed(tmp_path):
@@ -155,8 +181,13 @@ def test_changed_data_are_noticed(tmp_path):
     path = tmp_path / "x.npy"
     rng = np.random.default_rng(0)
     np.save(path, rng.normal(size=(100, 3)))
-    options = {"source": {"kind": "array", "path": str(path)}, "criteria": ["label_test"],
-               "n": [4], "n_original": None, "n_generated": None}
+    options = {
+        "source": {"kind": "array", "path": str(path)},
+        "criteria": ["label_test"],
+        "n": [4],
+        "n_original": None,
+        "n_generated": None,
+    }
     resolved = sweep(**options)
     assert len(resolved.source.sha256) == 64
     np.save(path, rng.normal(size=(100, 3)))
@@ -174,7 +205,8 @@ def python_model(tmp_path, monkeypatch, body):
 
 def test_python_model_runs(tmp_path, monkeypatch):
     cell = python_model(
-        tmp_path, monkeypatch,
+        tmp_path,
+        monkeypatch,
         "    return lambda n, g: training[torch.randint(len(training), (n,), generator=g)]",
     )
     values = run_cell(cell).values

@@ -13,8 +13,9 @@ from genonset.sources import Gaussian
 from test_denoisers import GivenNoise
 
 TRAINING = torch.tensor([[0.0, 1], [1, 0], [2, 1], [1, 3], [-1, 0.5]], dtype=torch.float64)
-TOY = GivenNoise([[0.5, -0.2], [-0.3, 0.8], [0.1, 0.4], [-0.7, 0.1], [0.2, -0.6]],
-                 horizon=0.5, noise_scale=0.3)
+TOY = GivenNoise(
+    [[0.5, -0.2], [-0.3, 0.8], [0.1, 0.4], [-0.7, 0.1], [0.2, -0.6]], horizon=0.5, noise_scale=0.3
+)
 
 
 def test_law_of_the_toy_of_the_theory_note():

@@ -83,8 +83,11 @@ def test_missing_and_binary_files(tmp_path):
 
 
 def test_closed_form_criteria_need_gaussian_laws(tmp_path):
-    text = PLAIN.replace('"label_test"', '"kl_to_source"').replace("dim = 3", "").replace(
-        '"gaussian"', '"digits"')
+    text = (
+        PLAIN.replace('"label_test"', '"kl_to_source"')
+        .replace("dim = 3", "")
+        .replace('"gaussian"', '"digits"')
+    )
     assert "bures_wasserstein" in refusal(tmp_path, text)
 
 
@@ -101,6 +104,12 @@ def test_written_spec_reads_back_equal(tmp_path):
     again.write_text(sweep.to_toml())
     assert Sweep.from_toml(again) == sweep
     assert tomllib.loads(sweep.to_toml())["bandwidth"] == "paper"
+    plain_variant = Sweep.from_options(
+        sweep.model_dump(mode="json", exclude_none=True)
+        | {"variants": {"plain": {}, "other": {"seed": 1}}}
+    )
+    again.write_text(plain_variant.to_toml())
+    assert Sweep.from_toml(again) == plain_variant
     for name in ("digits", "linear-d16", "linear-d100"):
         again.write_text(shipped(name).to_toml())
         assert Sweep.from_toml(again) == shipped(name)
@@ -126,7 +135,9 @@ def test_key_depends_on_every_option_and_nothing_else(tmp_path):
 
 
 def test_axes_may_replace_a_whole_table(tmp_path):
-    axes = '[axes]\nmodel = [{ kind = "linear_one_step" }, { kind = "linear_one_step", ridge = 1.0 }]'
+    axes = (
+        '[axes]\nmodel = [{ kind = "linear_one_step" }, { kind = "linear_one_step", ridge = 1.0 }]'
+    )
     sweep = plain(tmp_path, PLAIN + axes)
     assert [cell.model.ridge for _, cell in sweep.cells()][::2] == [0.0, 1.0] * 2
 
@@ -148,16 +159,35 @@ def test_gaussian_covariances(tmp_path, table, covariance):
 
 
 def test_reproductions_use_the_grids_of_the_paper():
-    assert reproduction("linear-d16").n == (4, 8, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48, 64, 80,
-                                            160)
+    assert reproduction("linear-d16").n == (
+        4,
+        8,
+        12,
+        14,
+        16,
+        18,
+        20,
+        24,
+        28,
+        32,
+        40,
+        48,
+        64,
+        80,
+        160,
+    )
     d100 = reproduction("linear-d100", variant="corrected", n=(25, 50), replicates=7, seed=5)
     assert (d100.n, d100.replicates, d100.seed) == ((25, 50), 7, 5)
     assert list(d100.variants) == ["corrected"]
     assert d100.model.noise.noise_scale == pytest.approx(math.exp(-4), rel=1e-15)
     published = dict(reproduction("linear-d100").cells().__next__()[0])
     assert published == {"variant": "published"}
-    for wrong in ({"name": "linear-d17"}, {"name": "linear-d16", "variant": "correct"},
-                  {"name": "digits"}, {"name": "linear-d16", "n": (1,)}):
+    for wrong in (
+        {"name": "linear-d17"},
+        {"name": "linear-d16", "variant": "correct"},
+        {"name": "digits"},
+        {"name": "linear-d16", "n": (1,)},
+    ):
         with pytest.raises(ConfigError):
             reproduction(**wrong)
 

@@ -1,4 +1,4 @@
-"""The store: what is read back is what was put in, and every refusal leaves the folder as it was."""
+"""The store: what is read back is what was put in; a refusal leaves the folder as it was."""
 
 import json
 import math
@@ -15,8 +15,13 @@ from genonset.spec import Sweep
 from genonset.store import VERSION, Results, Store, export
 
 OPTIONS = {
-    "name": "tiny", "replicates": 2, "n": [4, 6], "n_original": 20, "n_generated": 10,
-    "criteria": ["kernel_l2"], "source": {"kind": "gaussian", "dim": 2},
+    "name": "tiny",
+    "replicates": 2,
+    "n": [4, 6],
+    "n_original": 20,
+    "n_generated": 10,
+    "criteria": ["kernel_l2"],
+    "source": {"kind": "gaussian", "dim": 2},
     "model": {"kind": "linear_one_step"},
 }
 SWEEP = resolve(Sweep.from_options(OPTIONS))
@@ -32,8 +37,12 @@ def contents(folder):
 
 
 def test_numbers_come_back_exactly(tmp_path):
-    values = {"delta": 0.1 + 0.2, "kernel_l2_training": math.inf, "kernel_l2_original": 5e-324,
-              "delta_log_ratio": -1e-300}
+    values = {
+        "delta": 0.1 + 0.2,
+        "kernel_l2_training": math.inf,
+        "kernel_l2_original": 5e-324,
+        "delta_log_ratio": -1e-300,
+    }
     with Store(tmp_path / "run", SWEEP) as store:
         store.add(result(CELLS[0], **values))
     results = Results(tmp_path / "run")
@@ -64,7 +73,13 @@ def test_failed_cells_are_kept_counted_and_tried_again(tmp_path):
     results = Results(tmp_path / "run")
     assert [r.row.traceback for r in results.failures] == ["Traceback: <boom>"]
     assert results.status() | {"cells_per_minute": 0, "seconds_left": 0} == {
-        "cells": 4, "done": 1, "failed": 1, "left": 2, "cells_per_minute": 0, "seconds_left": 0}
+        "cells": 4,
+        "done": 1,
+        "failed": 1,
+        "left": 2,
+        "cells_per_minute": 0,
+        "seconds_left": 0,
+    }
     with Store(tmp_path / "run", SWEEP) as store:
         store.add(result(CELLS[0], delta=2.0))
     assert not Results(tmp_path / "run").failures
@@ -144,17 +159,18 @@ def test_full_disk_keeps_what_was_committed(tmp_path):
     store.add(result(CELLS[0], delta=1.0))
     store.flush()
     store._database.execute("PRAGMA max_page_count = 1")
+    failed = [Result(key=c.key, status="failed", traceback="x" * 100_000) for c in CELLS[1:]]
+    for result_too_many in failed:
+        store.add(result_too_many)
     with pytest.raises(StoreError, match="already committed are safe"):
-        for cell in CELLS[1:]:
-            store.add(Result(key=cell.key, status="failed", traceback="x" * 100_000))
-            store.flush()
+        store.flush()
     store._pending.clear()
     store.close()
     assert [r.row.key for r in Results(tmp_path / "run").records] == [CELLS[0].key]
 
 
 def test_not_a_run_folder(tmp_path):
-    with pytest.raises(StoreError, match="no spec.toml"):
+    with pytest.raises(StoreError, match=r"no spec\.toml"):
         Results(tmp_path)
 
 
@@ -179,7 +195,8 @@ def test_export_is_sorted_exact_and_repeatable(tmp_path):
     assert float(values["delta"]) == -1 / 3
     assert float(values["delta_positive"]) == 0.0
     assert [r for r in body if r[6] == "failed"] == [
-        [CELLS[3].key, "6", "1", "", "", "", "failed"]]
+        [CELLS[3].key, "6", "1", "", "", "", "failed"]
+    ]
 
 
 def test_export_formats_agree(tmp_path):

@@ -16,9 +16,15 @@ from genonset.store import Results, Store
 from genonset.sweep import WorkerPool, cells_of_shard, run_sweep
 
 OPTIONS = {
-    "name": "small", "replicates": 4, "n": [4, 8, 16], "n_original": 200, "n_generated": 50,
-    "criteria": ["kernel_l2", "label_test"], "source": {"kind": "gaussian", "dim": 3},
-    "model": {"kind": "linear_one_step"}, "axes": {"model.noise.horizon": [1.0, 2.0]},
+    "name": "small",
+    "replicates": 4,
+    "n": [4, 8, 16],
+    "n_original": 200,
+    "n_generated": 50,
+    "criteria": ["kernel_l2", "label_test"],
+    "source": {"kind": "gaussian", "dim": 3},
+    "model": {"kind": "linear_one_step"},
+    "axes": {"model.noise.horizon": [1.0, 2.0]},
 }
 SWEEP = resolve(Sweep.from_options(OPTIONS))
 
@@ -118,8 +124,12 @@ def fit(training, *, generator):
 def test_a_killed_worker_costs_at_most_its_cell(tmp_path, monkeypatch, always):
     (tmp_path / "mine.py").write_text(KILLER.replace("ALWAYS", str(always)))
     monkeypatch.chdir(tmp_path)
-    options = OPTIONS | {"axes": {}, "replicates": 2, "criteria": ["label_test"],
-                         "model": {"kind": "python", "target": "mine:fit"}}
+    options = OPTIONS | {
+        "axes": {},
+        "replicates": 2,
+        "criteria": ["label_test"],
+        "model": {"kind": "python", "target": "mine:fit"},
+    }
     sweep = resolve(Sweep.from_options(options))
     pool = WorkerPool(2)
     with Store(tmp_path / "run", sweep) as store:
@@ -173,8 +183,9 @@ def test_common_numbers_are_computed_once_a_group(monkeypatch, tmp_path):
 
     sizes = []
     original = distances.log_off_diagonal
-    monkeypatch.setattr(distances, "log_off_diagonal",
-                        lambda s: sizes.append(len(s.points)) or original(s))
+    monkeypatch.setattr(
+        distances, "log_off_diagonal", lambda s: sizes.append(len(s.points)) or original(s)
+    )
     assert experiment.distances is distances
     with Store(tmp_path / "run", SWEEP) as store:
         run_sweep(SWEEP, store)

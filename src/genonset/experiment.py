@@ -137,7 +137,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
     rule, std = cell.bandwidth, world.std
     width = _training_width(cell, points, std)
     wide = width
-    if rule == "paper" or rule == "scott":
+    if isinstance(rule, str) and rule in ("paper", "scott"):
         n_original, dim = points.original.shape
         wide = distances.kernel_bandwidth(rule, n_original, dim, std)
     with_kernel = bool(set(cell.measured) & set(GROUPS["kernel_l2"]))
@@ -316,9 +316,11 @@ def floor_values(measurement: Measurement) -> dict[str, float]:
 
     For a Gaussian source and a linear model: the value a quality criterion tends to as n grows.
     """
-    source = build(measurement.source)
-    law = measurement.model.limit(source) if isinstance(source, Gaussian) else None
-    if law is None or not isinstance(source, Gaussian):
+    if measurement.source.kind != "gaussian":
+        return {}
+    source = measurement.source.build()
+    law = measurement.model.limit(source)
+    if law is None:
         return {}
     return {
         "hellinger_squared": distances.hellinger_squared(law, source),

@@ -707,7 +707,7 @@ def _toml(options: Mapping[str, Any], prefix: str = "") -> str:
     plain = {k: v for k, v in options.items() if not isinstance(v, dict)}
     lines = [f"{_key(k)} = {_value(v)}" for k, v in plain.items()]
     for name, table in options.items():
-        if isinstance(table, dict) and table:
+        if isinstance(table, dict):
             path = f"{prefix}{_key(name)}"
             lines += ["", f"[{path}]", _toml(table, f"{path}.").rstrip()]
     return "\n".join(lines) + "\n"

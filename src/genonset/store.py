@@ -118,6 +118,13 @@ class Store:
         self._pending.clear()
         self._committed = time.monotonic()
 
+    def log(self, text: str) -> None:
+        """Add a line to the run's log, with the time and who writes it, if there is room."""
+        path = self.folder / "run.log"
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+            now = time.strftime("%Y-%m-%d %H:%M:%S%z")
+            file.write(f"{now} {socket.gethostname()} {os.getpid()} {self.path.name}: {text}\n")
+
     def done_keys(self) -> set[str]:
         """Keys of the cells that any writer of this folder has finished well."""
         return {row.key for row in _read_rows(self.folder) if row.status == "done"}
@@ -337,9 +344,7 @@ class Results:
         counts: dict[int, dict[str, int]] = {n: {} for n in self.sweep.n}
         if not {"train_bias", "sliced_wasserstein"} <= set(self.sweep.measured):
             return counts
-        power = {
-            n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n
-        }
+        power = {n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n}
         for r in self.records:
             if dict(r.setting) == dict(setting) and r.row.status == "done":
                 model, oracle = r.row.values["model"], r.row.values["oracle"]

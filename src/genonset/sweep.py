@@ -10,6 +10,7 @@ that were under way are tried once more, alone.
 import collections
 import multiprocessing
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,8 +18,10 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+import genonset
 from genonset.errors import ConfigError
 from genonset.experiment import Result, attempt_cell
 from genonset.spec import Cell, Sweep
@@ -147,15 +150,22 @@ def run_sweep(
             seconds=time.monotonic() - started,
         )
 
+    store.log(
+        f"start: {len(queue)} of {len(cells)} cells to run; genonset {genonset.__version__}, "
+        f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+    )
     results = _inline(queue) if executor is None else _in_parallel(queue, executor)
     try:
         for result in results:
             store.add(result)
             counts[result.status] += 1
+            if result.status == "failed":
+                store.log(f"cell {result.key} failed: {result.traceback.strip().splitlines()[-1]}")
             if on_progress:
                 on_progress(progress())
     finally:
         store.flush()
+        store.log(f"stop: {counts['done']} done, {counts['failed']} failed")
     return progress()
 
 

@@ -24,7 +24,7 @@ replicates = 6
 n = [4, 8, 16, 32]
 n_original = 500
 n_generated = 60
-criteria = ["kernel_l2", "label_test", "memorized_fraction", "bures_wasserstein", "sliced_wasserstein"]
+criteria = ["kernel_l2", "label_test", "memorized_fraction", "sliced_wasserstein"]
 [source]
 kind = "gaussian"
 dim = 4
@@ -76,8 +76,18 @@ def test_sweep_json_has_the_stable_keys(finished):
     assert (folder / summary["report"]).stat().st_size < 2_000_000
     figures = {p.suffix for p in (folder / "run" / "figures").iterdir()}
     assert figures == {".png", ".pdf", ".csv"}
-    keys = {"criterion", "crossing", "confidence", "onset", "low", "high", "censored", "width",
-            "blind", "points"}
+    keys = {
+        "criterion",
+        "crossing",
+        "confidence",
+        "onset",
+        "low",
+        "high",
+        "censored",
+        "width",
+        "blind",
+        "points",
+    }
     for onset in summary["onsets"]:
         assert keys <= set(onset)
         assert onset["censored"] in ("no", "above", "below")
@@ -173,8 +183,11 @@ def test_duplicates_are_counted_and_removed_on_request(tmp_path):
 def test_folder_of_another_spec_is_refused(finished, tmp_path):
     folder, _ = finished
     (tmp_path / "other.toml").write_text(SPEC.replace("replicates = 6", "replicates = 7"))
-    refused(genonset("sweep", tmp_path / "other.toml", "--out", folder / "run", cwd=tmp_path),
-            "another spec", "replicates")
+    refused(
+        genonset("sweep", tmp_path / "other.toml", "--out", folder / "run", cwd=tmp_path),
+        "another spec",
+        "replicates",
+    )
 
 
 def test_failed_cells_exit_1_and_are_reported(tmp_path):
@@ -194,8 +207,16 @@ def test_failed_cells_exit_1_and_are_reported(tmp_path):
 
 
 def start(folder, *arguments):
-    command = [sys.executable, "-m", "genonset.cli", "sweep", "spec.toml", "--out", "run",
-               *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "genonset.cli",
+        "sweep",
+        "spec.toml",
+        "--out",
+        "run",
+        *arguments,
+    ]
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
@@ -264,8 +285,10 @@ def test_ten_kills_at_random_moments(tmp_path):
     assert kill_and_resume(tmp_path / "killed", spec, kills=10, workers=2) == whole
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/proc/self/mounts"),
-                    reason="mounting a full disk needs root on Linux")
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/proc/self/mounts"),
+    reason="mounting a full disk needs root on Linux",
+)
 def test_full_disk_says_so_and_resumes(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -290,6 +313,7 @@ def test_help_needs_no_heavy_import(tmp_path):
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'numpy', 'pydantic', 'matplotlib'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True,
-                           text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert found.stdout.rstrip().endswith("[]")

@@ -87,7 +87,10 @@ def test_rounding_of_the_self_term_decides_the_sign_at_d_100():
             terms = [arithmetic.error(law, reference(r), 1.0) for r in (training, original)]
             spread = abs(terms[0] - terms[1])
             exact = distances.kernel_delta(
-                *(distances.kernel_terms(law, reference(r).smoothed) for r in (training, original)),
+                *(
+                    distances.kernel_terms(law, reference(r).smoothed)
+                    for r in (training, original)
+                ),
                 keep_self=False,
             )
             true_size = abs(exact.value) * (2 * math.pi) ** ((d - 1) / 2)
@@ -101,23 +104,32 @@ def test_determinant_cutoff_makes_hellinger_one():
     law = Gaussian(torch.zeros(100), 0.5)  # ln det = -69, true affinity rate 0.97
     assert PublishedArithmetic().hellinger_squared(law, source) == 1.0
     assert ALL_OFF.hellinger_squared(law, source) == pytest.approx(
-        1 - 0.5**25 * 1.5**-50 * 2**50, rel=1e-9)
+        1 - 0.5**25 * 1.5**-50 * 2**50, rel=1e-9
+    )
 
 
 def test_own_criteria_replace_the_corrected_ones():
-    training, held_out, original = (reference(points(n, 4, s)) for n, s in
-                                    ((9, "t"), (9, "h"), (50, "o")))
+    training, held_out, original = (
+        reference(points(n, 4, s)) for n, s in ((9, "t"), (9, "h"), (50, "o"))
+    )
     arithmetic = PublishedArithmetic()
     generated = arithmetic.fit(training.points, PAPER, generator=seeds.generator(1))
     options = {
-        "generated": generated, "samples": training.points, "twin_samples": training.points,
-        "training": training, "held_out": held_out, "original": original, "std": 1.0,
-        "keep_self": False, "seed": 0,
+        "generated": generated,
+        "samples": training.points,
+        "twin_samples": training.points,
+        "training": training,
+        "held_out": held_out,
+        "original": original,
+        "std": 1.0,
+        "keep_self": False,
+        "seed": 0,
     }
     scene = Scene(**options, source=Gaussian(10 * torch.ones(4), 1.0))
     values = evaluate(("delta", "delta_held_out", "hellinger_squared"), scene)
     assert values["delta"] == arithmetic.error(generated.law, training, 1.0) - arithmetic.error(
-        generated.law, original, 1.0)
+        generated.law, original, 1.0
+    )
     assert math.isnan(values["delta_log_ratio"])
     anisotropic = Scene(**options, source=Gaussian(torch.zeros(4), torch.tensor([1.0, 2, 3, 4])))
     with pytest.raises(DataError, match="isotropic"):
