@@ -16,3 +16,16 @@ autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}
 autodoc_preserve_defaults = True
 exclude_patterns = ["_build"]
+napoleon_use_ivar = True
+
+
+def _as_written(app, what, name, obj, options, lines):
+    """Docstrings are plain text: modules keep their layout, elsewhere | and * are characters."""
+    if what == "module":
+        lines[:] = ["::", "", *("   " + line for line in lines), ""]
+    else:
+        lines[:] = [line.replace("|", r"\|").replace("*", r"\*") for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _as_written, priority=400)

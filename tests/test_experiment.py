@@ -125,6 +125,38 @@ def test_bandwidth_rules(rule):
     assert values["delta"] == pytest.approx(expected[0] - expected[1], rel=1e-6)
 
 
+def test_expected_original_is_the_mean_over_drawn_ones():
+    """E_OG and its terms are linear in the set's law: 200 sets, 4 standard errors (1e-4)."""
+    (expected,) = cells(criteria=["kernel_l2"], original="expected", replicates=1, n=[30])
+    (drawn,) = cells(criteria=["kernel_l2"], replicates=1, n=[30])
+    world, points = build(drawn.source), draw_points(drawn)
+    width = distances.kernel_bandwidth("paper", 300, 8, world.std)
+    model = drawn.model.fit(points.training, generator=_training_noise(drawn))
+    found = run_cell(expected).values
+    for role, law in (
+        ("model", model.law),
+        ("memorizer", Smoothed(points=points.training, bandwidth=0.0)),
+    ):
+        errors = [
+            distances.kernel_l2(
+                distances.kernel_terms(
+                    law,
+                    Smoothed(
+                        points=world.sample(300, generator=torch.Generator().manual_seed(i)),
+                        bandwidth=width,
+                    ),
+                )
+            )
+            for i in range(200)
+        ]
+        error = torch.tensor(errors).std() / 200**0.5
+        assert abs(found[role]["kernel_l2_original"] - sum(errors) / 200) < 4 * error
+    drawn_values = run_cell(drawn).values["model"]
+    assert found["model"]["delta_held_out"] == drawn_values["delta_held_out"]
+    with pytest.raises(ConfigError, match="expected"):
+        sweep(criteria=["kernel_l2"], original="expected", source={"kind": "digits"})
+
+
 def _training_noise(cell):
     from genonset import seeds
 

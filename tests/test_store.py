@@ -200,6 +200,8 @@ def test_export_is_sorted_exact_and_repeatable(tmp_path):
 
 
 def test_export_formats_agree(tmp_path):
+    import pandas
+    import polars
     import pyarrow.parquet
 
     results = filled(tmp_path)
@@ -207,5 +209,7 @@ def test_export_formats_agree(tmp_path):
     export(results, tmp_path / "a.json")
     rows = pyarrow.parquet.read_table(tmp_path / "a.parquet").to_pylist()
     assert rows == json.loads((tmp_path / "a.json").read_text())
+    assert results.to_pandas().equals(pandas.read_parquet(tmp_path / "a.parquet"))
+    assert results.to_polars().equals(polars.read_parquet(tmp_path / "a.parquet"))
     with pytest.raises(ConfigError, match=r"\.csv, \.parquet or \.json"):
         export(results, tmp_path / "a.xlsx")

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 
 from genonset import __version__
-from genonset.errors import ConfigError, GenonsetError
+from genonset.errors import ConfigError, DataError, GenonsetError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -79,7 +79,7 @@ def sweep(
     workers: Workers = 1,
     executor: Annotated[str | None, typer.Option(help="dask:local:N or dask://HOST:PORT.")] = None,
     shard: Annotated[str | None, typer.Option(help="I/K: run the I-th of K fixed parts.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu; linear models use nothing else.")] = "cpu",
     allow_mixed_units: Annotated[
         bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
     ] = False,
@@ -92,8 +92,8 @@ def sweep(
     if allow_mixed_units:
         chosen = chosen.model_copy(update={"allow_mixed_units": True})
     folder = out or Path("runs") / chosen.name
-    part, place = _shard(shard), _device(device)
-    results, summary = _run(chosen, folder, workers, executor, part, place)
+    _require_cpu(device)
+    results, summary = _run(chosen, folder, workers, executor, _shard(shard))
     if as_json:
         _print_json(summary)
     else:
@@ -102,15 +102,12 @@ def sweep(
         raise typer.Exit(1)
 
 
-def _device(device: str) -> str:
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(f"Unknown device {device!r}; use cpu or cuda.")
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ConfigError("No CUDA device is available here; use --device cpu.")
-    return device
+def _require_cpu(device: str) -> None:
+    if device != "cpu":
+        raise ConfigError(
+            f"--device {device!r} cannot be used: the models here are closed-form linear algebra "
+            "in float64, which runs on the CPU. Use --device cpu, and --workers for more cores."
+        )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -128,17 +125,13 @@ def _run(
     workers: int,
     address: str | None = None,
     shard: tuple[int, int] | None = None,
-    device: str = "cpu",
 ) -> tuple["Results", dict[str, Any]]:
     """Sweep and report; returns the results and their summary as `--json` gives it."""
-    import torch
-
     from genonset.experiment import resolve
     from genonset.report import write_run_report
     from genonset.store import Results, Store
     from genonset.sweep import run_sweep
 
-    torch.set_default_device(device)
     resolved = resolve(chosen)
     _note_data(resolved)
     try:
@@ -281,15 +274,28 @@ def onset(
         estimate = results.onset(name, setting)
         entry = {"criterion": name, **setting, **estimate.to_dict()}
         advice = suggest_next(estimate) if suggest else None
+        caution = _caution(results.sweep, advice.n) if advice else ""
         if advice:
-            entry["suggestion"] = asdict(advice)
+            entry["suggestion"] = asdict(advice) | {"caution": caution or None}
         found.append(entry)
         if not as_json:
             print(f"{estimate.sentence()}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
+                _say(caution)
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
+
+
+def _caution(sweep: "Sweep", n: int) -> str:
+    """Why a suggested n cannot be run on these data, if it cannot."""
+    from genonset.experiment import resolve
+
+    try:
+        resolve(sweep.model_copy(update={"n": (n,)}))
+    except (ConfigError, DataError) as error:
+        return f"  but {error}"
+    return ""
 
 
 @app.command()

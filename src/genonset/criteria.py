@@ -21,7 +21,7 @@ P(delta_held_out > 0) = 1/2 exactly, for any law, model and n: theory note (A11)
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -213,11 +213,13 @@ class Reference:
     Attributes:
         smoothed: the points and their kernel width.
         log_off: log of the off-diagonal part of the set's self overlap; NaN if not needed.
+        expected_from: the law of the points, where expectations over it replace the points.
         known: terms already computed, by the identity of their law.
     """
 
     smoothed: Smoothed
     log_off: float
+    expected_from: Gaussian | None = None
     known: dict[int, tuple[object, KernelTerms]] = field(default_factory=dict, repr=False)
 
     @property
@@ -227,9 +229,23 @@ class Reference:
     def terms(self, law: Gaussian | GaussianMixture | Smoothed) -> KernelTerms:
         """The kernel terms of E between a law and this set, kept for the next role."""
         if id(law) not in self.known:
-            terms = distances.kernel_terms(law, self.smoothed, log_off=self.log_off)
+            if self.expected_from is None:
+                terms = distances.kernel_terms(law, self.smoothed, log_off=self.log_off)
+            else:
+                terms = self._expected_terms(law, self.expected_from)
             self.known[id(law)] = (law, terms)
         return self.known[id(law)][1]
+
+    def _expected_terms(
+        self, law: Gaussian | GaussianMixture | Smoothed, source: Gaussian
+    ) -> KernelTerms:
+        """The same, in expectation over sets of this size: (A5), any generated law."""
+        width = self.smoothed.bandwidth
+        terms = distances.expected_kernel_terms(source, source, len(self.points), width)
+        widened = source.covariance
+        widened.diagonal().add_(width**2)
+        cross = distances.log_overlap(law, Gaussian(source.mean, widened))
+        return replace(terms, log_cross=cross)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,7 +148,11 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         return Reference(smoothed=smoothed, log_off=log_off)
 
     name = f"log_off_original at {wide!r}"
-    if name in common:
+    if cell.original == "expected" and isinstance(world, Gaussian):
+        smoothed = Smoothed(points=points.original, bandwidth=wide)
+        original = Reference(smoothed=smoothed, log_off=math.nan, expected_from=world)
+        common = {}
+    elif name in common:
         smoothed = Smoothed(points=points.original, bandwidth=wide)
         original = Reference(smoothed=smoothed, log_off=common[name])
     else:

@@ -260,7 +260,7 @@ class GaussianMixture(ExactSource):
 
     @property
     def covariance(self) -> Tensor:
-        """Covariance of the mixture, shape (d, d): within plus between components."""
+        """Covariance of the mixture, within plus between components, shape (d, d)."""
         weights, centre = self.log_weights.exp(), self.mean
         parts = [
             g.covariance + torch.outer(g.mean - centre, g.mean - centre) for g in self.gaussians

@@ -385,11 +385,16 @@ Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
 
 
 class Measurement(Table):
-    """What one cell does, whatever its n and replicate."""
+    """What one cell does, whatever its n and replicate.
+
+    `original = "expected"` evaluates the kernel criteria against the exact expectation over all
+    original sets of `n_original` points, (A5), instead of one drawn set: the fast path.
+    """
 
     seed: int = 0
     criteria: tuple[str, ...] = Field(min_length=1)
     n_original: Annotated[int, Field(ge=2)] | None = None
+    original: Literal["drawn", "expected"] = "drawn"
     n_generated: Annotated[int, Field(ge=2)] | None = None
     bandwidth: Bandwidth = "paper"
     allow_mixed_units: bool = False
@@ -407,6 +412,16 @@ class Measurement(Table):
             raise ValueError(
                 f"{', '.join(exact)} compare closed-form Gaussian laws: they need a gaussian "
                 "source and a linear model; use bures_wasserstein or sliced_wasserstein instead"
+            )
+        if self.original == "expected" and not (
+            self.source.kind == "gaussian"
+            and self.model.kind == "linear_one_step"
+            and self.bandwidth not in ("shared", "cross_validated")
+        ):
+            raise ValueError(
+                "original = 'expected' takes the exact expectation over the original set: it "
+                "needs a gaussian source, the model linear_one_step and a bandwidth that is "
+                "'paper', 'scott' or a number"
             )
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
             raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,10 @@ from genonset.errors import ConfigError, DataError, StoreError
 from genonset.experiment import Result, floor_values
 from genonset.onset import Onset
 from genonset.spec import Sweep
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
 
 VERSION = 1
 """Of the store's layout, kept in the file's `user_version`."""
@@ -406,6 +410,18 @@ class Results:
                 row["criterion"],
             ),
         )
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """The long form as a pandas data frame."""
+        import pandas
+
+        return pandas.DataFrame(self.table())
+
+    def to_polars(self) -> "polars.DataFrame":
+        """The long form as a polars data frame."""
+        import polars
+
+        return polars.DataFrame(self.table())
 
 
 def _numbers(row: Row) -> Iterator[tuple[str, str, float]]:

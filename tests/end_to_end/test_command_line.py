@@ -128,7 +128,7 @@ def test_refusals(tmp_path):
     refused(genonset("sweep", "spec.toml", "--shard", "3/2", cwd=tmp_path), "3/2")
     refused(genonset("sweep", "spec.toml", "--workers", "0", cwd=tmp_path), "--workers")
     refused(genonset("sweep", "spec.toml", "--executor", "slurm", cwd=tmp_path), "dask")
-    refused(genonset("sweep", "spec.toml", "--device", "tpu", cwd=tmp_path), "cpu or cuda")
+    refused(genonset("sweep", "spec.toml", "--device", "cuda", cwd=tmp_path), "--device cpu")
     refused(genonset("reproduce", "linear-d17", cwd=tmp_path), "linear-d16", "linear-d100")
     refused(genonset("reproduce", "linear-d16", "--n", "8,x", cwd=tmp_path), "whole numbers")
     refused(genonset("reproduce", "linear-d16", "--variant", "fixed", cwd=tmp_path), "corrected")
@@ -299,8 +299,10 @@ def test_full_disk_says_so_and_resumes(tmp_path):
         (tmp_path / "spec.toml").write_text(SPEC.replace("replicates = 6", "replicates = 25"))
         found = genonset("sweep", "spec.toml", "--out", disk / "run", cwd=tmp_path)
         refused(found, "free space")
-        remount = ["mount", "-o", "remount,size=20m", str(disk)]
-        subprocess.run(remount, check=True)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        found = genonset("sweep", "spec.toml", "--out", disk / "run", cwd=tmp_path)
+        refused(found, "Cannot write")
+        subprocess.run(["mount", "-o", "remount,rw,size=20m", str(disk)], check=True)
         found = genonset("sweep", "spec.toml", "--out", disk / "run", cwd=tmp_path)
         assert found.returncode == 0, found.stderr
     finally:
