@@ -30,7 +30,18 @@ from genonset.tensors import Samples, Times, Vectors, require_finite
 
 
 class Denoiser(nn.Module, ABC):
-    """An estimate of E[x_0 | x_t]."""
+    """An estimate of E[x_0 | x_t].
+
+    Attributes:
+        shape: of one data point, where the denoiser knows it.
+    """
+
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def affine(self) -> bool:
+        """Whether it is an affine function of x_t at every time it serves."""
+        return False
 
     @abstractmethod
     def forward(self, x_t: Samples, t: Times) -> Samples:
@@ -47,7 +58,11 @@ class ExactDenoiser(Denoiser):
 
     def __init__(self, source: ExactSource, noise: NoiseProcess) -> None:
         super().__init__()
-        self.source, self.noise = source, noise
+        self.source, self.noise, self.shape = source, noise, source.shape
+
+    @property
+    def affine(self) -> bool:
+        return isinstance(self.source, Gaussian)
 
     def forward(self, x_t: Samples, t: Times) -> Samples:
         return self.source.posterior_mean(
@@ -71,7 +86,11 @@ class AffineDenoiser(Denoiser):
         super().__init__()
         self.register_buffer("intercept", intercept)
         self.register_buffer("slope", slope)
-        self.time = time
+        self.time, self.shape = time, (len(intercept),)
+
+    @property
+    def affine(self) -> bool:
+        return True
 
     def forward(self, x_t: Vectors, t: Times) -> Vectors:
         if abs(float(t) - self.time) > 1e-12 * self.time:

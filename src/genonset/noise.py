@@ -183,7 +183,8 @@ class DiscreteVariancePreserving(NoiseProcess):
     """Equation (5): beta_k in equal steps from beta_min to beta_max; time counts the steps.
 
     The defaults are the schedule of the paper's U-Net. Its horizon keeps alpha-bar = 0.13 of the
-    signal's variance: it does not end in pure noise.
+    signal's variance: it does not end in pure noise. Its rates jump at whole times, which holds
+    every sampler to order 1; DDPM on the uniform grid of n_steps is that of Ho et al.
 
     Raises:
         ConfigError: unless n_steps >= 1 and 0 < beta_min <= beta_max < 1.
@@ -218,7 +219,7 @@ class DiscreteVariancePreserving(NoiseProcess):
         """Log of the product in (5)."""
         logs = torch.log1p(-self.betas)
         totals = torch.cat([logs.new_zeros(1), logs.cumsum(0)]).to(t)
-        step = t.detach().floor().clamp(0, self.n_steps - 1).long()
+        step = (t.detach().ceil() - 1).clamp(0, self.n_steps - 1).long()
         return totals[step] + (t - step) * (totals[step + 1] - totals[step])
 
     def alpha(self, t: Times) -> Times:
