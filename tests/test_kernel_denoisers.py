@@ -82,7 +82,7 @@ def test_wide_kernels_tend_to_the_linear_one(t):
 
 
 def test_narrow_kernels_with_many_draws_tend_to_the_memorizer():
-    """Four points, 500 noisy copies each: within 0.16 rms, spread 2 of the exact posterior mean."""
+    """Four points, 500 noisy copies each: within 0.16 rms of the exact posterior mean."""
     points, t = 2 * rows(4, 2, "few"), TIMES[1]
     exact = ExactDenoiser(Empirical(points), NOISE)
     model = kernel_model(points, bandwidth=0.5, ridge=1e-3, n_noise_draws=500)
