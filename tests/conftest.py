@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import install_import_hook
 
-ROOMS = ("noise", "sources", "datasets", "denoisers", "samplers", "distances", "neighbors",
-         "verdict", "published", "criteria", "experiment")  # fmt: skip
+ROOMS = ("noise", "sources", "datasets", "denoisers", "networks", "samplers", "distances",
+         "neighbors", "verdict", "training", "published", "criteria", "experiment")  # fmt: skip
 
 torch.set_num_threads(1)
 install_import_hook([f"genonset.{room}" for room in ROOMS], "typechecker.check")
