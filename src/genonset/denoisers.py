@@ -113,7 +113,7 @@ class NeuralDenoiser(Denoiser):
         noise: NoiseProcess,
         target: Target | str = "noise",
         *,
-        clock: float = 1000.0,
+        clock: float = 100.0,
     ) -> None:
         super().__init__()
         if target not in get_args(Target) or not clock > 0:

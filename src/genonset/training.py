@@ -579,12 +579,13 @@ class Crossing:
 
     Attributes:
         step: interpolated; None where it was not crossed within the probes.
-        low, high: its interval; high is None where the crossing is not certain yet.
+        low, high: its interval; high is None where the crossing is not certain yet, and low is
+            the last probe where none is plausible.
         last: the last step that was probed.
     """
 
     step: float | None
-    low: float | None
+    low: float
     high: float | None
     last: int
 
@@ -592,6 +593,12 @@ class Crossing:
     def censored(self) -> bool:
         """Whether the run was too short to tell."""
         return self.step is None
+
+    def facts(self, name: str) -> dict[str, float]:
+        """The step and its interval by name; infinite where it is not crossed."""
+        values = (self.step, self.low, self.high)
+        names = (name, f"{name}_low", f"{name}_high")
+        return {n: math.inf if v is None else v for n, v in zip(names, values, strict=True)}
 
     def __str__(self) -> str:
         if self.step is None:
@@ -830,7 +837,7 @@ def _crossing(curve: Curve, earliest: Curve, latest: Curve) -> Crossing:
     after = _first(latest)
     return Crossing(
         step=_interpolated(curve),
-        low=None if before is None else float(earliest[max(0, before - 1)][0]),
+        low=float(earliest[-1 if before is None else max(0, before - 1)][0]) if earliest else 0.0,
         high=None if after is None else float(latest[after][0]),
         last=curve[-1][0] if curve else 0,
     )
