@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import nn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
 
 from genonset import datasets, distances
 from genonset.criteria import CRITERIA, GROUPS, Generated
@@ -28,7 +28,18 @@ from genonset.errors import ConfigError, DataError
 from genonset.networks import SMALLEST, ResidualMLP, UNet
 from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
 from genonset.published import PublishedArithmetic
-from genonset.samplers import OneStep, Sampler, Start, estimated_start, population_start
+from genonset.samplers import (
+    DDIM,
+    DDPM,
+    EulerMaruyama,
+    Grid,
+    Heun,
+    OneStep,
+    Sampler,
+    Start,
+    estimated_start,
+    population_start,
+)
 from genonset.sources import Circle, Gaussian, GaussianMixture, TwoMoons
 from genonset.tensors import Samples, Vectors, flatten, require_finite
 from genonset.training import Monitor, Recipe, train
@@ -343,8 +354,27 @@ class PythonModel(Table):
         return oracle
 
 
+class NetworkSampler(Table):
+    """How a trained network generates: a sampler, its steps and their grid."""
+
+    kind: Literal["one_step", "ddpm", "ddim", "heun", "euler_maruyama"] = "ddim"
+    n_steps: Count = 50
+    grid: Grid = "quadratic"
+
+    def build(self, noise: NoiseProcess) -> Sampler:
+        """The sampler, started from the noise's own law."""
+        if self.kind == "one_step":
+            return OneStep(noise)
+        kinds = {"ddpm": DDPM, "ddim": DDIM, "heun": Heun, "euler_maruyama": EulerMaruyama}
+        return kinds[self.kind](noise, n_steps=self.n_steps, grid=self.grid)
+
+
 class NetworkModel(Table):
-    """A network trained by score matching: what all of them have in common."""
+    """A network trained by score matching: what all of them have in common.
+
+    `stop_once_memorized` ends a cell that measures tau_mem as soon as its interval is known;
+    `n_steps` then says where.
+    """
 
     noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
     target: Target = "noise"
@@ -355,6 +385,7 @@ class NetworkModel(Table):
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stop_once_memorized: bool = False
     width: Annotated[int, Field(ge=2, multiple_of=2)]
     sampler: NetworkSampler = NetworkSampler()
 
@@ -401,9 +432,16 @@ class NetworkModel(Table):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = NeuralDenoiser(self.build(shape), noise, self.target)
-        sampler = self.sampler.build(noise, shape)
+        sampler = self.sampler.build(noise)
         watch = monitor(sampler)
-        done = train(denoiser, training, self.recipe, generator=generator, monitor=watch)
+        done = train(
+            denoiser,
+            training,
+            self.recipe,
+            generator=generator,
+            monitor=watch,
+            until=(lambda m: m.tau_mem.high is not None) if self.stop_once_memorized else None,
+        )
         facts = {
             "n_parameters": float(done.n_parameters),
             "n_steps": float(done.steps),

@@ -40,7 +40,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -144,7 +145,7 @@ class Trained:
             for more steps.
         steps, epochs: what was done, in both units.
         n_parameters: of the network.
-        loss: (1), mean over the last steps (a hundredth of them, at least one).
+        loss: (1), mean over the last steps (a hundredth of the budget, at least one).
     """
 
     denoiser: NeuralDenoiser
@@ -164,6 +165,7 @@ def train(
     monitor: "Monitor | None" = None,
     checkpoint: str | Path | None = None,
     checkpoint_seconds: float = 30.0,
+    until: "Callable[[Monitor], bool] | None" = None,
 ) -> Trained:
     """Fit a denoiser's network to training points by (1); the network is changed in place.
 
@@ -177,6 +179,7 @@ def train(
         checkpoint: a file that the run writes, and from which it resumes if it is there. A
             finished run leaves its last state: a larger budget continues from it.
         checkpoint_seconds: wall time between two writes.
+        until: asked after each probe whether to stop before the budget is spent.
 
     Returns:
         the record; its denoiser is `denoiser` itself, or a copy with averaged weights.
@@ -191,24 +194,21 @@ def train(
     """
     points = _points(denoiser, training)
     run = _Run(denoiser, points, recipe, generator)
-    n_steps = recipe.n_steps(len(points))
+    n_steps, done = recipe.n_steps(len(points)), False
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
         run.restore(file, n_steps, monitor)
     written = time.monotonic()
-    recent: list[Tensor] = []
-    keep = max(1, n_steps // 100)
+    recent: deque[Tensor] = deque(maxlen=max(1, n_steps // 100))
     denoiser.network.train()
-    while run.step < n_steps:
-        loss = run.advance()
-        if n_steps - run.step < keep:
-            recent.append(loss)
+    while run.step < n_steps and not done:
+        recent.append(run.advance())
         if monitor is not None:
             ends = run.step in (1, n_steps)
-            (monitor.probe if ends else monitor)(run.step, run.current())
-        if file is not None and (
-            run.step == n_steps or time.monotonic() - written > checkpoint_seconds
-        ):
+            probe = (monitor.probe if ends else monitor)(run.step, run.current())
+            done = probe is not None and until is not None and until(monitor)
+        last = done or run.step == n_steps
+        if file is not None and (last or time.monotonic() - written > checkpoint_seconds):
             run.save(file, monitor)
             written = time.monotonic()
     for p in denoiser.network.parameters():
@@ -217,10 +217,10 @@ def train(
     return Trained(
         denoiser=run.current(),
         budget=recipe.budget,
-        steps=n_steps,
-        epochs=n_steps / math.ceil(len(points) / recipe.batch(len(points))),
+        steps=run.step,
+        epochs=run.step / math.ceil(len(points) / recipe.batch(len(points))),
         n_parameters=parameter_count(denoiser.network),
-        loss=float(torch.stack(recent).mean()) if recent else math.nan,
+        loss=float(torch.stack(list(recent)).mean()) if recent else math.nan,
     )
 
 
@@ -232,6 +232,7 @@ def _points(denoiser: NeuralDenoiser, training: Samples) -> Samples:
         )
     require_finite("training", training)
     check_network(denoiser, training[:2])
+    denoiser.shape = denoiser.shape or tuple(training.shape[1:])
     return training.to(next(denoiser.network.parameters(), training))
 
 
