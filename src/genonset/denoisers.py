@@ -33,14 +33,25 @@ from torch import Tensor, nn
 
 from genonset.errors import ConfigError, DataError, DivergedError
 from genonset.noise import NoiseProcess, at_horizon
-from genonset.sources import ExactSource, Gaussian
+from genonset.sources import ExactSource, Gaussian, centre
 from genonset.tensors import Samples, Times, Vectors, require_finite
 
 Target = Literal["clean", "noise", "v"]
 
 
 class Denoiser(nn.Module, ABC):
-    """An estimate of E[x_0 | x_t]."""
+    """An estimate of E[x_0 | x_t].
+
+    Attributes:
+        shape: of one data point, where the denoiser knows it.
+    """
+
+    shape: tuple[int, ...] | None = None
+
+    @property
+    def affine(self) -> bool:
+        """Whether it is an affine function of x_t at every time it serves."""
+        return False
 
     @abstractmethod
     def forward(self, x_t: Samples, t: Times) -> Samples:
@@ -57,7 +68,11 @@ class ExactDenoiser(Denoiser):
 
     def __init__(self, source: ExactSource, noise: NoiseProcess) -> None:
         super().__init__()
-        self.source, self.noise = source, noise
+        self.source, self.noise, self.shape = source, noise, source.shape
+
+    @property
+    def affine(self) -> bool:
+        return isinstance(self.source, Gaussian)
 
     def forward(self, x_t: Samples, t: Times) -> Samples:
         return self.source.posterior_mean(
@@ -81,7 +96,11 @@ class AffineDenoiser(Denoiser):
         super().__init__()
         self.register_buffer("intercept", intercept)
         self.register_buffer("slope", slope)
-        self.time = time
+        self.time, self.shape = time, (len(intercept),)
+
+    @property
+    def affine(self) -> bool:
+        return True
 
     def forward(self, x_t: Vectors, t: Times) -> Vectors:
         if abs(float(t) - self.time) > 1e-12 * self.time:
@@ -257,18 +276,35 @@ def fit_linear(
         raise ConfigError(
             f"fit_linear needs ridge >= 0 and n_noise_draws >= 1, got {ridge}, {n_noise_draws}."
         )
-    x_0 = require_finite("training", training).to(torch.float64).repeat(n_noise_draws, 1)
+    mean, centred, rounding = centre(require_finite("training", training).to(torch.float64))
+    axes, clean = _span(centred, rounding)
     horizon = torch.tensor(noise.horizon, dtype=torch.float64)
-    x_t = noise.perturb(x_0, horizon, generator=generator)
-    clean, noisy = x_0 - x_0.mean(0), x_t - x_t.mean(0)
+    about_mean = (clean @ axes.T).repeat(n_noise_draws, 1)
+    x_t = noise.perturb(about_mean, horizon, generator=generator)
+    clean, noisy = clean.repeat(n_noise_draws, 1), x_t - x_t.mean(0)
     if ridge > 0:
         gram = noisy.T @ noisy
         gram.diagonal().add_(len(noisy) * ridge)
-        slope = torch.linalg.solve(gram, noisy.T @ clean).T
+        along = torch.linalg.solve(gram, noisy.T @ clean)
     else:
-        slope = torch.linalg.lstsq(noisy, clean, driver="gelsd").solution.T
-    intercept = x_0.mean(0) - slope @ x_t.mean(0)
-    return AffineDenoiser(intercept, slope, noise.horizon), x_t
+        cutoff = 8 * torch.finfo(torch.float64).eps * max(noisy.shape)
+        along = torch.linalg.lstsq(noisy, clean, rcond=cutoff, driver="gelsd").solution
+    slope = axes @ along.T
+    shift = noise.alpha(horizon) * mean
+    intercept = mean - slope @ (shift + x_t.mean(0))
+    return AffineDenoiser(intercept, slope, noise.horizon), x_t + shift
+
+
+def _span(centred: Vectors, rounding: float) -> tuple[Tensor, Tensor]:
+    """Orthonormal axes of the span of centred points, shape (d, r), and coordinates, shape (n, r).
+
+    Regressing these coordinates keeps the slope inside the span to rounding of its own size,
+    whatever the offset of the data and however small the noise.
+    """
+    u, singular, vt = torch.linalg.svd(centred, full_matrices=False)
+    noise = rounding + max(centred.shape) * torch.finfo(torch.float64).eps * float(singular[0])
+    kept = singular > noise
+    return vt[kept].T, u[:, kept] * singular[kept]
 
 
 def population_linear(
