@@ -242,7 +242,7 @@ def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]
     return [
         {"criterion": c, **setting, **results.onset(c, setting).to_dict()}
         for c in results.sweep.measured
-        if CRITERIA[c].axis != "error"
+        if CRITERIA[c].axis in ("memorization", "quality")
     ]
 
 
@@ -266,8 +266,9 @@ def onset(
 
     results = Results(run)
     name = criterion or results.sweep.headline_criterion
-    if name not in results.sweep.measured or CRITERIA[name].axis == "error":
-        usable = [c for c in results.sweep.measured if CRITERIA[c].axis != "error"]
+    if name not in results.sweep.measured or CRITERIA[name].axis in ("error", "training"):
+        onsets = ("memorization", "quality")
+        usable = [c for c in results.sweep.measured if CRITERIA[c].axis in onsets]
         raise ConfigError(f"{run} has no onset for {name!r}; choose from {', '.join(usable)}.")
     found = []
     for setting in results.settings:

@@ -43,14 +43,15 @@ class Criterion:
     """A named number of a cell.
 
     Attributes:
-        axis: which question it answers; "error" is a term of another criterion.
+        axis: which question it answers; "error" is a term of another criterion, "training" a fact
+            about how the model was trained.
         title: how figures label it.
         summary: one sentence on how to read it.
         needs_gaussian: whether it compares closed-form Gaussian laws.
         falls: whether small values are good (quality only).
     """
 
-    axis: Literal["memorization", "quality", "error"]
+    axis: Literal["memorization", "quality", "error", "training"]
     title: str
     summary: str
     needs_gaussian: bool = False
@@ -173,12 +174,40 @@ CRITERIA: dict[str, Criterion] = {
         summary="Correlation of two models fitted on disjoint sets and sampled from the same "
         "noise: 0 where each knows only its own set, 1 where they agree.",
     ),
+    "n_parameters": Criterion(
+        axis="training",
+        title="parameters",
+        summary="Trainable numbers of the network.",
+    ),
+    "n_steps": Criterion(
+        axis="training",
+        title="gradient steps",
+        summary="Steps that were trained; a budget in epochs makes them grow with n.",
+    ),
+    "training_loss": Criterion(
+        axis="training",
+        title="training loss",
+        summary="Mean squared error of the network's own target over the last steps.",
+    ),
+    "tau_gen": Criterion(
+        axis="training",
+        title="τ_gen",
+        summary="First step at which sliced W2 is within twice that of fresh points; infinite "
+        "where it is not reached.",
+    ),
+    "tau_mem": Criterion(
+        axis="training",
+        title="τ_mem",
+        summary="First step at which a tenth of the samples is memorized; infinite where it is "
+        "not reached.",
+    ),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "kernel_l2": ("kernel_l2_training", "kernel_l2_original", "delta", "delta_held_out"),
     "coordinate_kernel_l2": ("coordinate_kernel_l2_training", "coordinate_kernel_l2_original"),
     "label_test": ("train_bias", "copying"),
+    "training_time": ("n_parameters", "n_steps", "training_loss", "tau_gen", "tau_mem"),
 }
 
 DERIVED: dict[str, str] = {
@@ -199,11 +228,14 @@ class Generated:
         draw: n samples from a generator of noise, shape (n, d).
         law: the law of the samples where it is known in closed form.
         own: criteria this generator evaluates its own way (the published arithmetic).
+        facts: how the model was trained: "training" criteria, and the ends of their intervals
+            by their names with _low and _high.
     """
 
     draw: Callable[[int, torch.Generator], Vectors]
     law: Gaussian | GaussianMixture | Smoothed | None = None
     own: Mapping[str, Callable[["Scene"], float]] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,12 @@ Of infinitely much data from N(m, C) it learns
 
     (5)  slope = alpha C (alpha² C + (sigma² + ridge) I)^-1,   intercept = m - slope alpha m
 
+A network sees x_t / sqrt(alpha² + sigma²), of about the data's own size, and predicts its target:
+
+    (6)  clean   x_0                     E[x_0 | x_t] = f
+    (7)  noise   eps                     E[x_0 | x_t] = (x_t - sigma f) / alpha
+    (8)  v       alpha eps - sigma x_0   E[x_0 | x_t] = (alpha x_t - sigma f)/(alpha² + sigma²)
+
 A kernel model regresses x_0 on x_t at every time, with intercept. With k centred over the m noisy
 rows and h the bandwidth times sqrt(d) times the standard deviation of a coordinate of x_t,
 
@@ -30,14 +36,15 @@ Halder and Pehlevan, section 3; theory note (0.2), (0.3), (B14). Kernel ridge re
 section 5. Random features: Rahimi and Recht 2007.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
-from genonset.errors import ConfigError, DataError
+from genonset.errors import ConfigError, DataError, DivergedError
 from genonset.noise import NoiseProcess, at_horizon
 from genonset.sources import Empirical, ExactSource, Gaussian, centre
 from genonset.tensors import Samples, Times, Vectors, flatten, require_finite
@@ -45,6 +52,8 @@ from genonset.tensors import Samples, Times, Vectors, flatten, require_finite
 _BLOCK = 1 << 22  # elements of one block of kernel values
 _MOST_ROWS = 10_000  # of an exact kernel; random features beyond
 _KEPT = 1 << 26  # numbers of fitted levels kept: 512 MiB
+
+Target = Literal["clean", "noise", "v"]
 
 
 class Denoiser(nn.Module, ABC):
@@ -117,6 +126,132 @@ class AffineDenoiser(Denoiser):
                 f"time {float(t)}. Use it with the one-step sampler."
             )
         return self.intercept + x_t @ self.slope.T
+
+
+class NeuralDenoiser(Denoiser):
+    """A network's estimate of the clean mean, whatever its own target: (6), (7) or (8).
+
+    Args:
+        network: any module forward(x, t) with x of shape (n, *shape) and t of shape (n,), that
+            returns the shape of x; it sees `clock * t / horizon` as its t.
+        noise: the noise process it is trained for.
+        target: what the network predicts.
+        clock: the time a network is told at the horizon; a network without parameters for time
+            resolves whole units best.
+
+    Raises:
+        ConfigError: an unknown target, or a clock that is not positive.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        noise: NoiseProcess,
+        target: Target | str = "noise",
+        *,
+        clock: float = 100.0,
+    ) -> None:
+        super().__init__()
+        if target not in get_args(Target) or not clock > 0:
+            raise ConfigError(
+                f"NeuralDenoiser takes a target of {', '.join(get_args(Target))} and a clock > 0, "
+                f"got target={target!r}, clock={clock}."
+            )
+        self.network, self.noise, self.target, self.clock = network, noise, target, clock
+
+    def forward(self, x_t: Samples, t: Times) -> Samples:
+        """The clean mean given x_t at one time t > 0, or one a point; computed in the network's
+        own precision, returned in that of x_t.
+
+        Raises:
+            DataError: the network returned something else than a tensor of the shape of x_t.
+            DivergedError: it returned values that are not finite.
+        """
+        alpha, sigma = self.scales(t, x_t)
+        output = self.network(*self.inputs(x_t, t))
+        output = require_output(output, x_t).to(x_t)
+        if self.target == "clean":
+            return output
+        if self.target == "noise":
+            return (x_t - sigma * output) / alpha
+        return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+
+    def scales(self, t: Times, like: Samples) -> tuple[Tensor, Tensor]:
+        """alpha and sigma at t, from float64, shaped to multiply points like the given ones."""
+        t = t.to(torch.float64)
+        per_point = (-1, *[1] * (like.ndim - 1)) if t.ndim else ()
+        alpha, sigma = self.noise.alpha(t), self.noise.sigma(t)
+        return alpha.reshape(per_point).to(like), sigma.reshape(per_point).to(like)
+
+    def inputs(self, x_t: Samples, t: Times) -> tuple[Tensor, Tensor]:
+        """What the network is given for x_t: scaled points, and one time for each."""
+        alpha, sigma = self.scales(t, x_t)
+        weight = next(self.network.parameters(), x_t)
+        told = (self.clock / self.noise.horizon * t).expand(len(x_t)).to(weight)
+        return (x_t / torch.sqrt(alpha**2 + sigma**2)).to(weight), told
+
+    def aim(self, x_0: Samples, eps: Samples, t: Times) -> Samples:
+        """The target of the network for clean points and their noise: (6), (7) or (8)."""
+        if self.target == "clean":
+            return x_0
+        if self.target == "noise":
+            return eps
+        alpha, sigma = self.scales(t, x_0)
+        return alpha * eps - sigma * x_0
+
+
+def require_output(output: object, x: Samples) -> Samples:
+    """A network's output unchanged, or what is wrong with it.
+
+    Raises:
+        DataError: not a tensor, or of another shape than the network's input.
+        DivergedError: NaN or infinite values.
+    """
+    if not isinstance(output, Tensor) or output.shape != x.shape:
+        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise DataError(
+            f"The network returned {seen} for points of shape {tuple(x.shape)}. A network must be "
+            "a module forward(x, t) that returns one tensor of the shape of x."
+        )
+    if not bool(torch.isfinite(output).all()):
+        bad = int((~torch.isfinite(output)).sum())
+        raise DivergedError(
+            f"The network returned {bad} of {output.numel()} values that are NaN or infinite. "
+            "Lower the learning rate, or check the network's input and its layers."
+        )
+    return output
+
+
+@torch.no_grad()
+def check_network(denoiser: NeuralDenoiser, x: Samples) -> None:
+    """Refuse a network that cannot denoise points like x, before any time is spent on it.
+
+    A copy with slightly moved parameters is asked, since a last layer that starts at zero, as
+    many do, answers zero at every time.
+
+    Args:
+        x: a few clean points.
+
+    Raises:
+        DataError: a wrong output, or one that does not depend on the time.
+        DivergedError: output that is not finite.
+    """
+    probe = copy.deepcopy(denoiser).eval()
+    generator = torch.Generator().manual_seed(0)
+    for p in probe.network.parameters():
+        if p.is_floating_point():
+            p.add_(0.01 * torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device))
+    horizon = torch.tensor(denoiser.noise.horizon, dtype=torch.float64)
+    inputs, told = probe.inputs(x, horizon)
+    first, *others = (
+        require_output(probe.network(inputs, share * told), x) for share in (0.1, 0.5, 1.0)
+    )
+    if all(torch.equal(first, other) for other in others):
+        raise DataError(
+            f"{type(denoiser.network).__name__} ignores the time: its output is the same at "
+            "10 %, 50 % and 100 % of the horizon. One network serves all noise levels, so it must "
+            "use its second argument t."
+        )
 
 
 def score(denoiser: Denoiser, noise: NoiseProcess, x_t: Samples, t: Times) -> Samples:

@@ -305,7 +305,7 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
     rows = []
     for name in results.sweep.measured:
         criterion = CRITERIA[name]
-        if criterion.axis == "error":
+        if criterion.axis in ("error", "training"):
             continue
         row = {
             "title": criterion.title,

@@ -18,17 +18,31 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
 
 from genonset import datasets, distances
 from genonset.criteria import CRITERIA, GROUPS, Generated
 from genonset.datasets import Dataset
-from genonset.denoisers import fit_linear, population_linear
+from genonset.denoisers import NeuralDenoiser, Target, fit_linear, population_linear
 from genonset.errors import ConfigError, DataError
+from genonset.networks import SMALLEST, ResidualMLP, UNet
 from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
 from genonset.published import PublishedArithmetic
-from genonset.samplers import OneStep, Start, estimated_start, population_start
+from genonset.samplers import (
+    DDIM,
+    DDPM,
+    EulerMaruyama,
+    Grid,
+    Heun,
+    OneStep,
+    Sampler,
+    Start,
+    estimated_start,
+    population_start,
+)
 from genonset.sources import Circle, Gaussian, GaussianMixture, TwoMoons
-from genonset.tensors import Vectors, flatten, require_finite
+from genonset.tensors import Samples, Vectors, flatten, require_finite
+from genonset.training import Monitor, Recipe, train
 
 SCHEMA = 1
 """Raised whenever the numbers of an unchanged cell change."""
@@ -340,6 +354,160 @@ class PythonModel(Table):
         return oracle
 
 
+class NetworkSampler(Table):
+    """How a trained network generates: a sampler, its steps and their grid."""
+
+    kind: Literal["one_step", "ddpm", "ddim", "heun", "euler_maruyama"] = "ddim"
+    n_steps: Count = 50
+    grid: Grid = "quadratic"
+
+    def build(self, noise: NoiseProcess) -> Sampler:
+        """The sampler, started from the noise's own law."""
+        if self.kind == "one_step":
+            return OneStep(noise)
+        kinds = {"ddpm": DDPM, "ddim": DDIM, "heun": Heun, "euler_maruyama": EulerMaruyama}
+        return kinds[self.kind](noise, n_steps=self.n_steps, grid=self.grid)
+
+
+class NetworkModel(Table):
+    """A network trained by score matching: what all of them have in common.
+
+    `stop_once_memorized` ends a cell that measures tau_mem as soon as its interval is known;
+    `n_steps` then says where.
+    """
+
+    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    target: Target = "noise"
+    steps: Count | None = None
+    epochs: Count | None = None
+    batch: Count | Literal["full"] = "full"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stop_once_memorized: bool = False
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+    sampler: NetworkSampler = NetworkSampler()
+
+    @model_validator(mode="after")
+    def _one_budget(self):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                "give a budget, steps (gradient steps, the same for every n) or epochs (more "
+                f"steps at larger n), not both; got steps = {self.steps}, epochs = {self.epochs}"
+            )
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained, as `train` takes it."""
+        return Recipe(
+            steps=self.steps,
+            epochs=self.epochs,
+            batch_size=None if self.batch == "full" else self.batch,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            ema=self.ema,
+        )
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        """A fresh network for points of a shape, from the global generator."""
+        raise NotImplementedError
+
+    def shaped(self, rows: Samples) -> Samples:
+        """Data points as the network takes them."""
+        return rows
+
+    def fit(
+        self,
+        training: Samples,
+        *,
+        generator: torch.Generator,
+        monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
+    ) -> Generated:
+        """Train on points, shaped for the network; the facts say what it took."""
+        noise, shape = self.noise.build(), tuple(training.shape[1:])
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser = NeuralDenoiser(self.build(shape), noise, self.target)
+        sampler = self.sampler.build(noise)
+        watch = monitor(sampler)
+        done = train(
+            denoiser,
+            training,
+            self.recipe,
+            generator=generator,
+            monitor=watch,
+            until=(lambda m: m.tau_mem.high is not None) if self.stop_once_memorized else None,
+        )
+        facts = {
+            "n_parameters": float(done.n_parameters),
+            "n_steps": float(done.steps),
+            "training_loss": done.loss,
+        }
+        if watch is not None:
+            facts |= watch.tau_gen.facts("tau_gen") | watch.tau_mem.facts("tau_mem")
+        return Generated(
+            draw=lambda n, g: sampler.sample(done.denoiser, n, generator=g), facts=facts
+        )
+
+    def limit(self, source: Gaussian) -> None:
+        """Unknown."""
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle, unchanged."""
+        return oracle
+
+
+class MLPModel(NetworkModel):
+    """A residual perceptron on vectors, W (2d + 13) + d + 6W² parameters."""
+
+    kind: Literal["mlp"]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        return ResidualMLP(math.prod(shape), self.width)
+
+
+class UNetModel(NetworkModel):
+    """The paper's U-Net on images; from vectors, square images of `channels`."""
+
+    kind: Literal["unet"]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    attention: bool = True
+    channels: Count = 1
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        return UNet(shape[0], self.width, attention=self.attention)
+
+    def shaped(self, rows: Samples) -> Samples:
+        """Images as they are; vectors as square images.
+
+        Raises:
+            ConfigError: vectors that are no square images of this many channels, or images
+                below 8x8.
+        """
+        if rows.ndim == 3:
+            rows = rows[:, None]
+        elif rows.ndim == 2:
+            side = math.isqrt(rows.shape[1] // self.channels)
+            if self.channels * side**2 != rows.shape[1]:
+                raise ConfigError(
+                    f"{rows.shape[1]} coordinates are no square image of {self.channels} "
+                    "channels. A unet takes images: use kind = 'mlp', or a dim of channels x "
+                    "side x side."
+                )
+            rows = rows.reshape(len(rows), self.channels, side, side)
+        if min(rows.shape[2:]) < SMALLEST:
+            raise ConfigError(
+                f"A unet takes images of at least {SMALLEST}x{SMALLEST} pixels, these have "
+                f"{rows.shape[2]}x{rows.shape[3]}. Use kind = 'mlp'."
+            )
+        return rows
+
+
 def _resolve(target: str) -> Callable[..., Any]:
     """Import module:function from the current folder, and from nowhere else."""
     module_name, function_name = target.split(":")
@@ -376,8 +544,10 @@ def check_generated(samples: Any, n: int, training: Vectors) -> Vectors:
 
 
 AnyModel = Annotated[
-    LinearOneStep | LinearOneStepPublished | PythonModel, Field(discriminator="kind")
+    LinearOneStep | LinearOneStepPublished | PythonModel | MLPModel | UNetModel,
+    Field(discriminator="kind"),
 ]
+LINEAR = ("linear_one_step", "linear_one_step_published")
 Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
 
 
@@ -408,7 +578,7 @@ class Measurement(Table):
         if unknown:
             raise ValueError(f"unknown criteria {unknown}; known are {', '.join(known)}")
         exact = [c for c in self.measured if CRITERIA[c].needs_gaussian]
-        if exact and not (self.source.kind == "gaussian" and self.model.kind != "python"):
+        if exact and not (self.source.kind == "gaussian" and self.model.kind in LINEAR):
             raise ValueError(
                 f"{', '.join(exact)} compare closed-form Gaussian laws: they need a gaussian "
                 "source and a linear model; use bures_wasserstein or sliced_wasserstein instead"
@@ -645,6 +815,8 @@ _KINDS: list[type[Table]] = [
     LinearOneStep,
     LinearOneStepPublished,
     PythonModel,
+    MLPModel,
+    UNetModel,
 ]
 
 
