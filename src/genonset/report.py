@@ -429,9 +429,13 @@ def _model_words(measurement: Measurement) -> str:
     words = [measurement.model.kind, *(f"{k} = {v}" for k, v in options.items())]
     noise = getattr(measurement.model, "noise", None)
     if noise is not None:
+        scales = [
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in noise.model_dump(exclude={"kind", "horizon"}).items()
+        ]
         words.append(
-            f"{noise.kind.replace('_', '-')} noise to horizon {noise.horizon:g} with noise scale "
-            f"{noise.noise_scale:.4g}"
+            f"{noise.kind.replace('_', '-')} noise to horizon {noise.build().horizon:g}"
+            + (f" with {', '.join(scales)}" if scales else "")
         )
         with contextlib.suppress(DataError):
             fraction = signal_fraction(measurement, build(measurement.source))
