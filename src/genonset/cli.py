@@ -160,7 +160,10 @@ def _run(
 def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
     name = results.sweep.headline_criterion
-    for setting in results.settings:
+    sizes = results.sweep.n
+    if len(sizes) == 1:
+        print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
+    for setting in results.settings if len(sizes) > 1 else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     _say(
         f"{summary['done']} of {summary['cells']} cells done, {summary['failed']} failed, "

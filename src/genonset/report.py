@@ -29,6 +29,7 @@ from genonset.figures import (
     Drawn,
     is_at,
     label,
+    lone_axis,
     render,
     save_figures,
     write_file,
@@ -82,7 +83,8 @@ def write_run_report(
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
     """Everything the template shows, as plain text and numbers; only figures are markup."""
-    settings = results.settings if drawn else []  # nothing is drawn of a run without numbers
+    one_size = lone_axis(results.sweep) is not None  # no onset to speak of
+    settings = results.settings if drawn and not one_size else []
     figures, classes = _inline(drawn)
     return {
         "name": results.sweep.name,

@@ -825,13 +825,13 @@ class Measurement(Table):
                 "needs a gaussian source, the model linear_one_step and a bandwidth that is "
                 "'paper', 'scott' or a number"
             )
-        if isinstance(self.model, ExactModel) and self.model.law == "source":
-            if self.source.kind not in ("gaussian", "gaussian_mixture"):
-                raise ValueError(
-                    "law = 'source' needs a true law with an exact denoiser, and "
-                    f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
-                    "law = 'training'"
-                )
+        ideal = isinstance(self.model, ExactModel) and self.model.law == "source"
+        if ideal and self.source.kind not in ("gaussian", "gaussian_mixture"):
+            raise ValueError(
+                "law = 'source' needs a true law with an exact denoiser, and "
+                f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
+                "law = 'training'"
+            )
         if set(GROUPS["collapse"]) & set(self.measured) and self.model.kind == "python":
             raise ValueError("the collapse criteria need a model with a noise table")
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
