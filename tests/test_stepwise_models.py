@@ -6,14 +6,14 @@ import tomllib
 import pytest
 import torch
 
-from genonset import seeds, verdict
+from genonset import figures, report, seeds, verdict
 from genonset.denoisers import ExactDenoiser
 from genonset.errors import ConfigError
 from genonset.experiment import run_cell
 from genonset.noise import OrnsteinUhlenbeck
 from genonset.samplers import DDIM, DDPM, Euler, EulerMaruyama, Heun
 from genonset.sources import Empirical, Gaussian
-from genonset.spec import Sweep, catalogue
+from genonset.spec import Sweep, catalogue, reproduction
 from genonset.store import Results, Store
 from genonset.sweep import run_sweep
 
@@ -204,3 +204,43 @@ def test_noise_without_a_kind_is_the_papers():
     del plain["axes"]
     cell = next(Sweep.from_options(plain).cells())[1]
     assert cell.model.noise.kind == "ornstein_uhlenbeck"
+
+
+def test_discretization_is_drawn_along_its_steps(tmp_path):
+    """Small: Heun against DDPM at 4 and 16 steps. Orders 2 and 1 are visible in the rows."""
+    sweep = reproduction("discretization", replicates=1)
+    chosen = sweep.model_dump(mode="json", exclude_none=True)
+    chosen |= {
+        "axes": {"model.sampler.n_steps": [16, 64]},
+        "variants": {k: sweep.variants[k] for k in ("ddpm", "heun")},
+        "n_generated": 200,
+    }
+    sweep = Sweep.from_options(chosen)
+    with Store(tmp_path, sweep) as store:
+        assert run_sweep(sweep, store).done == 4
+    (drawn,) = figures.all_figures(Results(tmp_path))
+    assert drawn.name == "along"
+    error = {
+        (row["variant"], row["model.sampler.n_steps"]): row["value"]
+        for row in drawn.rows
+        if row["role"] == "model" and row["criterion"] == "bures_wasserstein"
+    }
+    assert error["heun", 16] / error["heun", 64] == pytest.approx(16, rel=0.1)
+    assert 2.5 < error["ddpm", 16] / error["ddpm", 64] < 4.5
+    page = report.write_run_report(Results(tmp_path)).read_text()
+    assert "n* cannot" not in page
+
+
+@pytest.mark.parametrize(
+    ("n", "axes", "found"),
+    [
+        ([8], {"model.sampler.n_steps": [2, 4]}, "model.sampler.n_steps"),
+        ([8, 16], {"model.sampler.n_steps": [2, 4]}, None),
+        ([8], {"model.sampler.kind": ["ddim", "ddpm"]}, None),
+        ([8], {"model.sampler.n_steps": [2, 4], "source.dim": [2, 3]}, None),
+        ([8], {}, None),
+    ],
+)
+def test_one_size_and_one_number_make_an_axis(n, axes, found):
+    assert figures.lone_axis(Sweep.from_options(options(n=n, axes=axes) | {
+        "model": {"kind": "exact"}})) == found  # fmt: skip

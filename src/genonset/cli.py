@@ -334,8 +334,12 @@ def status(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="linear-d16, linear-d100, or linear for both.")],
-    variant: Annotated[str, typer.Option(help="published, corrected or both.")] = "both",
+    name: Annotated[
+        str, typer.Argument(help="linear-d16, linear-d100, linear for both, or discretization.")
+    ],
+    variant: Annotated[
+        str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")
+    ] = "both",
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
     seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,

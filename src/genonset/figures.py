@@ -382,11 +382,16 @@ def _set_x_axis(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(min(reach) * math.exp(-margin), max(reach) * math.exp(margin))
     axes.set_xscale("log")
     known = {"n": "training points n", "n_over_d": "n / d"}
-    axes.set_xlabel(known.get(panel.x) or panel.x.split(".")[-1].replace("_", " "))
+    axes.set_xlabel(known.get(panel.x) or _option_words(panel.x))
     ticks = FixedLocator(_apart(panel.sizes)) if panel.sizes else LogLocator(subs=(1, 2, 5))
     axes.xaxis.set_major_locator(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(_power)
+
+
+def _option_words(path: str) -> str:
+    """An option of a spec in words: model.sampler.n_steps is steps."""
+    return path.split(".")[-1].removeprefix("n_").replace("_", " ")
 
 
 def _apart(sizes: Sequence[int]) -> list[int]:
@@ -514,7 +519,7 @@ def _compose(
 
 def _legend_columns(handles: Sequence[Line2D | Patch], width: float) -> int:
     """The most columns in which a legend fits a figure."""
-    lengths = [0.45 + 0.062 * len(str(h.get_label())) for h in handles]
+    lengths = [0.55 + 0.062 * len(str(h.get_label())) for h in handles]
     for columns in range(len(handles), 1, -1):
         if sum(max(part) for part in np.array_split(lengths, columns)) < width - 0.2:
             return columns
@@ -880,7 +885,7 @@ def along(results: Results, axis: str) -> Drawn:
         )
     return _page(
         "along",
-        f"What {axis.split('.')[-1].replace('_', ' ')} changes, at n = {results.sweep.n[0]}",
+        f"Along {_option_words(axis)}, at n = {results.sweep.n[0]}",
         "Medians over runs with their intervals, at one n. " + HOW_BARS.split(";")[0] + ".",
         panels,
         height=3.2,
