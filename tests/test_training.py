@@ -458,6 +458,20 @@ def test_verdict_of_a_memorizer_is_copying():
     assert monitor.tau_mem.step == 5
 
 
+def test_chance_is_not_memorization():
+    """On a line about a third of fresh points lies three times nearer to one point than another."""
+    source = Gaussian(torch.zeros(1), 1.0)
+    training, held, fresh = (
+        source.sample(m, generator=seeds.generator(0, m)) for m in (10, 201, 2000)
+    )
+    monitor = Monitor(training, held, fresh=fresh, sampler=Deterministic((1,)))
+    oracle = monitor.probe(1, ExactDenoiser(source, NOISE))
+    assert 0.1 < oracle.memorized.value < 0.6
+    assert monitor.tau_mem.censored
+    monitor.probe(2, ExactDenoiser(Empirical(training), NOISE))
+    assert monitor.tau_mem.high == 2
+
+
 def test_denoising_losses_are_those_of_theory():
     """For N(0, 1): alpha²/(alpha² + sigma²) = e^-2t; 4 standard errors over 1024 numbers."""
     monitor, memorizer, oracle = poles(256)

@@ -22,7 +22,8 @@ The probes along training are taken on a grid of steps that grows by a constant 
 
     (4)  tau_gen = first step at which quality, the mean sliced W2 of groups of 128 samples to
                    fresh points, is within twice that of as many other fresh points
-    (5)  tau_mem = first step at which the memorized fraction reaches 0.1
+    (5)  tau_mem = first step at which the memorized fraction reaches c + (1 - c)/10, where c is
+                   the fraction of fresh points that count as memorized by chance
 
 by interpolation between probes, linear in the criterion and in log steps. Their intervals reach
 from the probe before the first plausible crossing to the probe after the first certain one: by
@@ -61,7 +62,7 @@ from genonset.tensors import Samples, flatten, require_finite
 from genonset.verdict import Regime, copying_power, label_tests, memorized_fraction, regime
 
 MEMORIZED = 0.1
-"""The memorized fraction at which (5) is read."""
+"""The memorized fraction, beyond chance, at which (5) is read."""
 
 POOR = 2.0
 """Quality above this many times that of fresh points is poor, as in `verdict.regime`."""
@@ -677,6 +678,8 @@ class Monitor:
         self.probes: list[Probe] = []
         self._borrowed = fresh is None
         self._reference, self._fresh_quality = self._calibrate(sets[2].double())
+        chance = 0.0 if sampler is None else memorized_fraction(held_out, training).value
+        self._memorized = chance + (1 - chance) * MEMORIZED
         self._started: float | None = None
         self._spent, self._last_cost = 0.0, 0.0
 
@@ -740,6 +743,7 @@ class Monitor:
             return None
         started = time.perf_counter()
         self._started = self._started or started
+        denoiser.shape = denoiser.shape or tuple(self.training.shape[1:])
         modes = [(module, module.training) for module in denoiser.modules()]
         denoiser.eval()
         try:
@@ -806,12 +810,12 @@ class Monitor:
 
     @property
     def tau_mem(self) -> Crossing:
-        """Equation (5): when the first tenth of the samples was memorized."""
+        """Equation (5): when a tenth of the samples was memorized, beyond chance."""
         found = [(p.step, p.memorized) for p in self.probes if p.memorized is not None]
         return _crossing(
-            [(step, f.value - MEMORIZED) for step, f in found],
-            [(step, f.high - MEMORIZED) for step, f in found],
-            [(step, f.low - MEMORIZED) for step, f in found],
+            [(step, f.value - self._memorized) for step, f in found],
+            [(step, f.high - self._memorized) for step, f in found],
+            [(step, f.low - self._memorized) for step, f in found],
         )
 
     @property

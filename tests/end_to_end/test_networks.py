@@ -1,8 +1,12 @@
 """Networks in a sweep: from a TOML file to stored numbers, with failures kept as such."""
 
+import contextlib
 import csv
+import io
 import math
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,7 +103,9 @@ def test_networks_of_disjoint_sets_differ_and_overlap_is_below_one():
 def test_a_network_on_few_points_memorizes_and_says_when():
     text = SMALL.replace("axes", "# axes").replace("n = [12]", "n = [4]")
     text = text.replace("steps = 1\n", "steps = 3000\nstop_once_memorized = true\nwidth = 32\n")
-    text = text.replace("batch = 8", "learning_rate = 1e-2").replace("n_steps = 4", "n_steps = 20")
+    text = text.replace("batch = 8", "learning_rate = 1e-2\ntarget = 'clean'").replace(
+        "n_steps = 4", "n_steps = 20"
+    )
     values = run_cell(cell_of(text)).values
     facts = values["model"]
     assert facts["memorized_fraction"] > 0.1
@@ -206,3 +212,26 @@ def test_shipped_specs_resolve_and_their_small_version_runs(name):
     sweep = resolve(Sweep.from_options(options))
     for _, cell in sweep.cells():
         assert math.isfinite(run_cell(cell).values["model"]["memorized_fraction"])
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+
+
+def test_the_page_on_training_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (spec,) = (tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+    resolve(Sweep.from_options(spec))
+    said = []
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, "training.md", "exec"), {})
+        said.append(out.getvalue().strip())
+    claims = re.findall(r"print\(done.*?# (.*)", PAGE)
+    assert said[0] == claims[0]
+    verdict, tau_gen, tau_mem = said[1].split(" | ")
+    assert verdict in ("copying", "train-biased", "poor", "generalizing", "undecided")
+    assert "step" in tau_gen
+    assert "step" in tau_mem
+    rows = list(csv.DictReader((tmp_path / "probes.csv").read_text().splitlines()))
+    assert rows
+    assert (tmp_path / "run.pt").exists()
