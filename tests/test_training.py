@@ -459,7 +459,7 @@ def test_verdict_of_a_memorizer_is_copying():
 
 
 def test_chance_is_not_memorization():
-    """On a line about a third of fresh points lies three times nearer to one point than another."""
+    """On a line about a third of fresh points has one neighbour three times nearer."""
     source = Gaussian(torch.zeros(1), 1.0)
     training, held, fresh = (
         source.sample(m, generator=seeds.generator(0, m)) for m in (10, 201, 2000)

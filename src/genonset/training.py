@@ -327,7 +327,7 @@ class _Run:
         }
         torch.save(state, payload)
         content = payload.getvalue()
-        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        draft = file.with_name(f"{file.name}.part")
         try:
             with draft.open("wb") as handle:
                 handle.write(hashlib.sha256(content).digest() + content)
