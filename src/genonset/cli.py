@@ -160,7 +160,10 @@ def _run(
 def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
     name = results.sweep.headline_criterion
-    for setting in results.settings:
+    sizes = results.sweep.n
+    if len(sizes) == 1:
+        print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
+    for setting in results.settings if len(sizes) > 1 else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     _say(
         f"{summary['done']} of {summary['cells']} cells done, {summary['failed']} failed, "
@@ -331,8 +334,12 @@ def status(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="linear-d16, linear-d100, or linear for both.")],
-    variant: Annotated[str, typer.Option(help="published, corrected or both.")] = "both",
+    name: Annotated[
+        str, typer.Argument(help="linear-d16, linear-d100, linear for both, or discretization.")
+    ],
+    variant: Annotated[
+        str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")
+    ] = "both",
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
     seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,

@@ -28,8 +28,10 @@ import numpy as np
 import torch
 
 from genonset import distances, seeds, verdict
+from genonset.denoisers import measure_collapse_time
 from genonset.distances import KernelTerms, Smoothed
 from genonset.errors import DataError
+from genonset.noise import NoiseProcess, at_horizon
 from genonset.onset import Onset, estimate_onset
 from genonset.sources import Empirical, ExactSource, Gaussian, GaussianMixture, Source
 from genonset.tensors import Vectors
@@ -44,7 +46,7 @@ class Criterion:
 
     Attributes:
         axis: which question it answers; "error" is a term of another criterion, "training" a fact
-            about how the model was trained.
+            about the training set or how the model was trained.
         title: how figures label it.
         summary: one sentence on how to read it.
         needs_gaussian: whether it compares closed-form Gaussian laws.
@@ -174,6 +176,35 @@ CRITERIA: dict[str, Criterion] = {
         summary="Correlation of two models fitted on disjoint sets and sampled from the same "
         "noise: 0 where each knows only its own set, 1 where they agree.",
     ),
+    "sample_bures_wasserstein": Criterion(
+        axis="quality",
+        title="Bures-Wasserstein of samples",
+        summary="Bures-Wasserstein from the samples alone, even where the law is known; the "
+        "oracle's value is what sampling leaves of it.",
+    ),
+    "collapse_time": Criterion(
+        axis="training",
+        title="collapse time",
+        summary="Time below which the exact denoiser of the training points knows the point that "
+        "was noised: its median posterior weight is 1/2 there.",
+    ),
+    "own_weight": Criterion(
+        axis="training",
+        title="own weight at the horizon",
+        summary="Median posterior weight of the training point that was noised to the horizon.",
+    ),
+    "posterior_entropy": Criterion(
+        axis="training",
+        title="posterior entropy at the horizon",
+        summary="Mean entropy, in nats, of the posterior weights of the training points: log n "
+        "where noise has hidden the point, 0 where it has not.",
+    ),
+    "participation_ratio": Criterion(
+        axis="training",
+        title="participation ratio at the horizon",
+        summary="Mean of 1 / sum w² over the posterior weights w: the training points that a "
+        "noisy point could have come from.",
+    ),
     "n_parameters": Criterion(
         axis="training",
         title="parameters",
@@ -207,6 +238,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "kernel_l2": ("kernel_l2_training", "kernel_l2_original", "delta", "delta_held_out"),
     "coordinate_kernel_l2": ("coordinate_kernel_l2_training", "coordinate_kernel_l2_original"),
     "label_test": ("train_bias", "copying"),
+    "collapse": ("collapse_time", "own_weight", "posterior_entropy", "participation_ratio"),
     "training_time": ("n_parameters", "n_steps", "training_loss", "tau_gen", "tau_mem"),
 }
 
@@ -392,6 +424,12 @@ def _moments(scene: Scene) -> dict[str, float]:
     }
 
 
+def _sample_moments(scene: Scene) -> dict[str, float]:
+    true = _as_gaussian(scene.source, scene.original.points)
+    generated = Gaussian.fit(scene.samples)
+    return {"sample_bures_wasserstein": distances.bures_wasserstein(generated, true)}
+
+
 def _samples(name: str, distance: Callable[[Vectors, Vectors, int], float]):
     def family(scene: Scene) -> dict[str, float]:
         fresh = scene.original.points[: len(scene.samples)]
@@ -445,6 +483,7 @@ _FAMILIES: tuple[tuple[Callable[[Scene], dict[str, float]], tuple[str, ...]], ..
     (_coordinates, GROUPS["coordinate_kernel_l2"]),
     (_laws, ("hellinger_squared", "affinity_rate", "kl_to_source", "kl_from_source")),
     (_moments, ("bures_wasserstein", "spread_ratio")),
+    (_sample_moments, ("sample_bures_wasserstein",)),
     (_samples("wasserstein", lambda x, y, _: distances.wasserstein(x, y)), ("wasserstein",)),
     (_samples("sliced_wasserstein", _sliced), ("sliced_wasserstein",)),
     (
@@ -462,6 +501,7 @@ NEED_SAMPLES = frozenset(
     {
         *GROUPS["coordinate_kernel_l2"],
         *GROUPS["label_test"],
+        "sample_bures_wasserstein",
         "wasserstein",
         "sliced_wasserstein",
         "energy_distance",
@@ -471,6 +511,31 @@ NEED_SAMPLES = frozenset(
     }
 )
 """Criteria that look at samples even where the law is known."""
+
+
+def collapse_facts(training: Vectors, noise: NoiseProcess, *, seed: int) -> dict[str, float]:
+    """How far noise hides the training points from their exact denoiser: group "collapse".
+
+    Args:
+        training: shape (n, d).
+        noise: of the model.
+        seed: of 400 noisy points for each number.
+
+    Reference:
+        Theory note (D1) to (D4).
+    """
+    source, (alpha, sigma) = Empirical(training), at_horizon(noise)
+    draws = seeds.generator(seed, "collapse")
+    own = torch.randint(len(training), (400,), generator=draws)
+    eps = torch.randn(400, source.dim, dtype=torch.float64, generator=draws)
+    x_t = alpha * source.points[own] + sigma * eps
+    found = source.posterior(x_t, alpha, sigma, own=own)
+    return {
+        "collapse_time": measure_collapse_time(source, noise, generator=draws),
+        "own_weight": float(found.own.median()),
+        "posterior_entropy": float(found.entropy.mean()),
+        "participation_ratio": float(found.participation.mean()),
+    }
 
 
 def criterion_onset(

@@ -26,13 +26,30 @@ import torch
 from pydantic import TypeAdapter
 
 from genonset import datasets, distances, seeds
-from genonset.criteria import CRITERIA, GROUPS, NEED_SAMPLES, Generated, Reference, Scene, evaluate
+from genonset.criteria import (
+    CRITERIA,
+    GROUPS,
+    NEED_SAMPLES,
+    Generated,
+    Reference,
+    Scene,
+    collapse_facts,
+    evaluate,
+)
 from genonset.datasets import Dataset
 from genonset.distances import Smoothed
 from genonset.errors import ConfigError
 from genonset.samplers import Sampler
 from genonset.sources import Gaussian, GaussianMixture, Source
-from genonset.spec import AnySource, Cell, Measurement, NetworkModel, Sweep, UNetModel
+from genonset.spec import (
+    AnySource,
+    Cell,
+    ExactModel,
+    Measurement,
+    NetworkModel,
+    Sweep,
+    UNetModel,
+)
 from genonset.tensors import Samples, Vectors, flatten
 from genonset.training import Monitor
 
@@ -205,9 +222,14 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         "oracle": evaluate(measured, scene("oracle", oracle, points.oracle, training)),
         "null": evaluate(about_training, scene("null", model, drawn, null)),
     }
+    facts = dict(model.facts)
+    noise_table = getattr(cell.model, "noise", None)
+    if noise_table is not None and set(GROUPS["collapse"]) & set(measured):
+        seed = seeds.derive(cell.seed, "collapse", cell.replicate, cell.n)
+        facts |= collapse_facts(points.training, noise_table.build(), seed=seed)
     values["model"] |= {
         name: value
-        for name, value in model.facts.items()
+        for name, value in facts.items()
         if name.removesuffix("_low").removesuffix("_high") in measured
     }
     return Result(
@@ -259,6 +281,10 @@ def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Gener
 def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) -> Generated:
     """The cell's model fitted to some rows; a network is watched where the cell asks when."""
     model = cell.model
+    if isinstance(model, ExactModel) and model.law == "source":
+        source = build(cell.source)
+        assert isinstance(source, Gaussian | GaussianMixture)
+        return model.ideal(source)
     if not isinstance(model, NetworkModel):
         return model.fit(rows, generator=generator)
     world, wants_images = build(cell.source), isinstance(model, UNetModel)

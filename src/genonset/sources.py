@@ -383,15 +383,18 @@ class Empirical(ExactSource):
         super().__init__()
         if points.ndim == 0 or len(points) == 0:
             raise DataError("Empirical: the uniform law on no points does not exist; pass some.")
-        points = require_finite("Empirical points", points)
         if points.dtype != torch.float32:
             points = points.to(torch.float64)
-        rows = points.reshape(len(points), -1)
-        centre = rows.mean(0, dtype=torch.float64)
-        squares = [(part - centre).square().sum(1) for part in rows.split(_COLUMNS)]
+        parts = points.reshape(len(points), -1).split(_COLUMNS)  # no copy of large sets
+        centre = sum((p.sum(0, dtype=torch.float64) for p in parts), torch.zeros(())) / len(points)
+        squares = torch.empty(len(points), dtype=torch.float64, device=points.device)
+        for part, room in zip(parts, squares.split(_COLUMNS), strict=True):
+            room.copy_((part - centre).square_().sum(1))
+        if not bool(squares.isfinite().all()):
+            require_finite("Empirical points", points)
         self.register_buffer("points", points)
         self.register_buffer("_centre", centre, persistent=False)
-        self.register_buffer("_squares", torch.cat(squares), persistent=False)
+        self.register_buffer("_squares", squares, persistent=False)
         self.shape = tuple(points.shape[1:])
 
     @property

@@ -17,20 +17,44 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from torch import nn
 
 from genonset import datasets, distances
 from genonset.criteria import CRITERIA, GROUPS, Generated
 from genonset.datasets import Dataset
-from genonset.denoisers import NeuralDenoiser, Target, fit_linear, population_linear
+from genonset.denoisers import (
+    Denoiser,
+    ExactDenoiser,
+    KernelDenoiser,
+    NeuralDenoiser,
+    Target,
+    fit_linear,
+    population_linear,
+)
 from genonset.errors import ConfigError, DataError
 from genonset.networks import SMALLEST, ResidualMLP, UNet
-from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
+from genonset.noise import (
+    Cosine,
+    DiscreteVariancePreserving,
+    NoiseProcess,
+    OrnsteinUhlenbeck,
+    Rectified,
+    VarianceExploding,
+    VariancePreserving,
+)
 from genonset.published import PublishedArithmetic
 from genonset.samplers import (
     DDIM,
     DDPM,
+    Euler,
     EulerMaruyama,
     Grid,
     Heun,
@@ -40,7 +64,7 @@ from genonset.samplers import (
     estimated_start,
     population_start,
 )
-from genonset.sources import Circle, Gaussian, GaussianMixture, TwoMoons
+from genonset.sources import Circle, Empirical, Gaussian, GaussianMixture, TwoMoons
 from genonset.tensors import Samples, Vectors, flatten, require_finite
 from genonset.training import Monitor, Recipe, train
 
@@ -70,6 +94,101 @@ class OrnsteinUhlenbeckNoise(Table):
 
     def build(self) -> NoiseProcess:
         return OrnsteinUhlenbeck(horizon=self.horizon, noise_scale=self.noise_scale)
+
+
+class NoiseTable(Table):
+    """A noise whose options are those of its process, which checks them."""
+
+    @model_validator(mode="after")
+    def _accepted(self):
+        self.build()
+        return self
+
+    def build(self) -> NoiseProcess:
+        """The process."""
+        raise NotImplementedError
+
+
+class VariancePreservingNoise(NoiseTable):
+    """alpha² + sigma² = 1, beta rising linearly up to the horizon."""
+
+    kind: Literal["variance_preserving"]
+    horizon: Positive = 1.0
+    beta_min: Number = 0.1
+    beta_max: Number = 20.0
+
+    def build(self) -> NoiseProcess:
+        return VariancePreserving(
+            horizon=self.horizon, beta_min=self.beta_min, beta_max=self.beta_max
+        )
+
+
+class DiscreteVariancePreservingNoise(NoiseTable):
+    """The schedule of DDPM in whole steps; the paper's U-Net has 200, beta from 1e-4 to 0.02."""
+
+    kind: Literal["discrete_variance_preserving"]
+    n_steps: Count = 200
+    beta_min: Number = 1e-4
+    beta_max: Number = 0.02
+
+    def build(self) -> NoiseProcess:
+        return DiscreteVariancePreserving(
+            n_steps=self.n_steps, beta_min=self.beta_min, beta_max=self.beta_max
+        )
+
+
+class CosineNoise(NoiseTable):
+    """alpha a cosine of time; the horizon lies before 1, where no signal is left."""
+
+    kind: Literal["cosine"]
+    horizon: Positive = 0.99
+    offset: Number = 0.008
+
+    def build(self) -> NoiseProcess:
+        return Cosine(horizon=self.horizon, offset=self.offset)
+
+
+class VarianceExplodingNoise(NoiseTable):
+    """The signal stays, the noise grows geometrically to sigma_max at t = 1."""
+
+    kind: Literal["variance_exploding"]
+    horizon: Positive = 1.0
+    sigma_min: Number = 0.01
+    sigma_max: Number = 50.0
+
+    def build(self) -> NoiseProcess:
+        return VarianceExploding(
+            horizon=self.horizon, sigma_min=self.sigma_min, sigma_max=self.sigma_max
+        )
+
+
+class RectifiedNoise(NoiseTable):
+    """alpha = 1 - t, sigma = t; the horizon lies before 1, where no signal is left."""
+
+    kind: Literal["rectified"]
+    horizon: Positive = 0.99
+
+    def build(self) -> NoiseProcess:
+        return Rectified(horizon=self.horizon)
+
+
+def _default_noise(table: Any) -> Any:
+    """A noise without a kind is the paper's."""
+    return {"kind": "ornstein_uhlenbeck", **table} if isinstance(table, dict) else table
+
+
+AnyNoise = Annotated[
+    Annotated[
+        OrnsteinUhlenbeckNoise
+        | VariancePreservingNoise
+        | DiscreteVariancePreservingNoise
+        | CosineNoise
+        | VarianceExplodingNoise
+        | RectifiedNoise,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(_default_noise),
+]
 
 
 # -- sources -----------------------------------------------------------------------------------
@@ -262,7 +381,7 @@ class LinearOneStep(Table):
     """The linear one-step denoiser: regression of x_0 on x_t at the horizon."""
 
     kind: Literal["linear_one_step"]
-    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
     start: Start = "estimated"
     ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     n_noise_draws: Count = 1
@@ -354,19 +473,125 @@ class PythonModel(Table):
         return oracle
 
 
-class NetworkSampler(Table):
-    """How a trained network generates: a sampler, its steps and their grid."""
+class SamplerTable(Table):
+    """How a model of every noise level generates: a sampler, its steps and their grid."""
 
-    kind: Literal["one_step", "ddpm", "ddim", "heun", "euler_maruyama"] = "ddim"
+    kind: Literal["one_step", "ddpm", "ddim", "euler", "heun", "euler_maruyama"] = "ddim"
     n_steps: Count = 50
     grid: Grid = "quadratic"
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
 
-    def build(self, noise: NoiseProcess) -> Sampler:
-        """The sampler, started from the noise's own law."""
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.eta > 0 and self.kind != "ddim":
+            raise ValueError(f"eta = {self.eta} is an option of kind = 'ddim', not {self.kind!r}")
+        return self
+
+    def build(self, noise: NoiseProcess, start: Gaussian | None = None) -> Sampler:
+        """The sampler, from its start, or else from the noise's own law."""
         if self.kind == "one_step":
-            return OneStep(noise)
-        kinds = {"ddpm": DDPM, "ddim": DDIM, "heun": Heun, "euler_maruyama": EulerMaruyama}
-        return kinds[self.kind](noise, n_steps=self.n_steps, grid=self.grid)
+            return OneStep(noise, start=start)
+        steps: dict[str, Any] = {"n_steps": self.n_steps, "grid": self.grid, "start": start}
+        if self.kind == "ddim":
+            return DDIM(noise, eta=self.eta, **steps)
+        return STEPWISE[self.kind](noise, **steps)
+
+
+STEPWISE = {"ddpm": DDPM, "euler": Euler, "heun": Heun, "euler_maruyama": EulerMaruyama}
+
+
+class StepwiseModel(Table):
+    """What models of every noise level but networks have in common.
+
+    The sampler starts at N(0, I) in the scale of the noise (`prior`), or at the mean and the
+    `scalar` or `estimated` covariance that the training points, or the true law, have there.
+    """
+
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
+    start: Literal["prior", "scalar", "estimated"] = "estimated"
+    sampler: SamplerTable = SamplerTable()
+
+    def generate(self, denoiser: Denoiser, start: Gaussian | None) -> Generated:
+        """Samples of a denoiser, and their law where it is affine."""
+        sampler = self.sampler.build(self.noise.build(), start)
+
+        def draw(n: int, generator: torch.Generator) -> Vectors:
+            return flatten(sampler.sample(denoiser, n, generator=generator))
+
+        return Generated(draw=draw, law=sampler.propagate(denoiser) if denoiser.affine else None)
+
+    def start_of(self, training: Vectors) -> Gaussian | None:
+        """Where sampling starts, as far as the training points tell."""
+        if self.start == "prior":
+            return None
+        return estimated_start(training, training[:0], self.noise.build(), self.start)
+
+    def limit(self, source: Gaussian) -> None:
+        """Not in closed form."""
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle, unchanged."""
+        return oracle
+
+
+class ExactModel(StepwiseModel):
+    """The exact denoiser of the training points, or of the true law (law = 'source')."""
+
+    kind: Literal["exact"]
+    law: Literal["training", "source"] = "training"
+
+    @property
+    def gaussian_law(self) -> bool:
+        """Whether a Gaussian source makes its law a Gaussian."""
+        return self.law == "source"
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """The memorizer as a diffusion model."""
+        denoiser = ExactDenoiser(Empirical(training), self.noise.build())
+        return self.generate(denoiser, self.start_of(training))
+
+    def ideal(self, source: Gaussian | GaussianMixture) -> Generated:
+        """The oracle as a diffusion model."""
+        noise, start = self.noise.build(), None
+        if self.start != "prior":
+            equal = Gaussian(source.mean, source.covariance)
+            start = population_start(equal, noise, self.start)
+        return self.generate(ExactDenoiser(source, noise), start)
+
+
+class KernelModel(StepwiseModel):
+    """Kernel ridge regression of x_0 on x_t at every noise level."""
+
+    kind: Literal["kernel"]
+    kernel: Literal["gaussian", "linear"] = "gaussian"
+    bandwidth: Positive = 1.0
+    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    n_noise_draws: Count = 1
+    n_features: Count | None = None
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.ridge == 0 and self.kernel == "gaussian":
+            raise ValueError("a gaussian kernel needs ridge > 0; only the linear one takes 0")
+        return self
+
+    @property
+    def gaussian_law(self) -> bool:
+        """Whether its law is a Gaussian."""
+        return self.kernel == "linear"
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """Fit at every noise level that the sampler asks for."""
+        denoiser = KernelDenoiser(
+            training,
+            self.noise.build(),
+            bandwidth=math.inf if self.kernel == "linear" else self.bandwidth,
+            ridge=self.ridge,
+            n_noise_draws=self.n_noise_draws,
+            n_features=self.n_features,
+            generator=generator,
+        )
+        return self.generate(denoiser, self.start_of(training))
 
 
 class NetworkModel(Table):
@@ -376,7 +601,7 @@ class NetworkModel(Table):
     `n_steps` then says where.
     """
 
-    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
     target: Target = "noise"
     steps: Count | None = None
     epochs: Count | None = None
@@ -387,7 +612,7 @@ class NetworkModel(Table):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     stop_once_memorized: bool = False
     width: Annotated[int, Field(ge=2, multiple_of=2)]
-    sampler: NetworkSampler = NetworkSampler()
+    sampler: SamplerTable = SamplerTable()
 
     @model_validator(mode="after")
     def _one_budget(self):
@@ -544,7 +769,13 @@ def check_generated(samples: Any, n: int, training: Vectors) -> Vectors:
 
 
 AnyModel = Annotated[
-    LinearOneStep | LinearOneStepPublished | PythonModel | MLPModel | UNetModel,
+    LinearOneStep
+    | LinearOneStepPublished
+    | ExactModel
+    | KernelModel
+    | PythonModel
+    | MLPModel
+    | UNetModel,
     Field(discriminator="kind"),
 ]
 LINEAR = ("linear_one_step", "linear_one_step_published")
@@ -578,7 +809,8 @@ class Measurement(Table):
         if unknown:
             raise ValueError(f"unknown criteria {unknown}; known are {', '.join(known)}")
         exact = [c for c in self.measured if CRITERIA[c].needs_gaussian]
-        if exact and not (self.source.kind == "gaussian" and self.model.kind in LINEAR):
+        affine = self.model.kind in LINEAR or getattr(self.model, "gaussian_law", False)
+        if exact and not (self.source.kind == "gaussian" and affine):
             raise ValueError(
                 f"{', '.join(exact)} compare closed-form Gaussian laws: they need a gaussian "
                 "source and a linear model; use bures_wasserstein or sliced_wasserstein instead"
@@ -593,6 +825,15 @@ class Measurement(Table):
                 "needs a gaussian source, the model linear_one_step and a bandwidth that is "
                 "'paper', 'scott' or a number"
             )
+        ideal = isinstance(self.model, ExactModel) and self.model.law == "source"
+        if ideal and self.source.kind not in ("gaussian", "gaussian_mixture"):
+            raise ValueError(
+                "law = 'source' needs a true law with an exact denoiser, and "
+                f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
+                "law = 'training'"
+            )
+        if set(GROUPS["collapse"]) & set(self.measured) and self.model.kind == "python":
+            raise ValueError("the collapse criteria need a model with a noise table")
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
             raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")
         return self
@@ -800,10 +1041,15 @@ def _tables(annotation: Any) -> list[type[Table]]:
     return [t for part in getattr(annotation, "__args__", ()) for t in _tables(part)]
 
 
-_KINDS: list[type[Table]] = [
+NOISES: list[type[Table]] = [
     OrnsteinUhlenbeckNoise,
-    PowerLaw,
-    LowRank,
+    VariancePreservingNoise,
+    DiscreteVariancePreservingNoise,
+    CosineNoise,
+    VarianceExplodingNoise,
+    RectifiedNoise,
+]
+SOURCES: list[type[Table]] = [
     GaussianSource,
     MixtureSource,
     TwoMoonsSource,
@@ -812,12 +1058,17 @@ _KINDS: list[type[Table]] = [
     GlyphsSource,
     ArraySource,
     ImagesSource,
+]
+MODELS: list[type[Table]] = [
     LinearOneStep,
     LinearOneStepPublished,
+    ExactModel,
+    KernelModel,
     PythonModel,
     MLPModel,
     UNetModel,
 ]
+_KINDS: list[type[Table]] = [*NOISES, PowerLaw, LowRank, *SOURCES, *MODELS]
 
 
 # -- what ships with the package ---------------------------------------------------------------
@@ -877,10 +1128,13 @@ def catalogue() -> dict[str, dict[str, str]]:
         return {_literal(t)[0]: (t.__doc__ or "").splitlines()[0] for t in kinds}
 
     return {
-        "sources": tables(*_KINDS[3:11]),
-        "noise": tables(OrnsteinUhlenbeckNoise),
-        "models": tables(*_KINDS[11:]),
-        "samplers": {"one_step": (OneStep.__doc__ or "").splitlines()[0]},
+        "sources": tables(*SOURCES),
+        "noise": tables(*NOISES),
+        "models": tables(*MODELS),
+        "samplers": {
+            name: (kind.__doc__ or "").splitlines()[0]
+            for name, kind in {"one_step": OneStep, "ddim": DDIM, **STEPWISE}.items()
+        },
         "criteria": {name: c.summary for name, c in CRITERIA.items()},
         "distances": {
             name: (getattr(distances, name).__doc__ or "").splitlines()[0]

@@ -65,20 +65,20 @@ def test_every_sampler_is_here():
 @processes
 @stepwise
 def test_error_falls_at_the_declared_order(process, kind, options):
-    """Mean and covariance of an exact Gaussian, in closed form, at 100 and 200 steps.
+    """Mean and covariance of an exact Gaussian, in closed form, at 60 and 120 steps.
 
     The true law is known, so a sampler that converges to another one fails. At least the order
-    within 0.2; at most 0.2 above it, but for Euler-Maruyama on exploding noise, whose leading
+    within 0.25; at most 0.3 above it, but for Euler-Maruyama on exploding noise, whose leading
     term nearly cancels here.
     """
     coarse, fine = (
-        error(kind(process, n_steps=k, start=exact_start(process), **options)) for k in (100, 200)
+        error(kind(process, n_steps=k, start=exact_start(process), **options)) for k in (60, 120)
     )
     found = math.log2(coarse / fine)
-    assert found > kind.order - 0.2
+    assert found > kind.order - 0.25
     if not (kind is EulerMaruyama and isinstance(process, VarianceExploding)):
-        assert found < kind.order + 0.2
-    assert fine < 0.4
+        assert found < kind.order + 0.3
+    assert fine < 0.6
 
 
 @pytest.mark.parametrize("grid", ["uniform", "log_snr", "edm"])
