@@ -297,7 +297,7 @@ long_run({file!r})
 """
 
 
-def long_run(file=None, steps=400):
+def long_run(file=None, steps=150):
     monitor = Monitor(points(40).double(), points(40, name="held"), sampler=Deterministic((4,), 3))
     done = train(
         fresh_denoiser(),
@@ -318,12 +318,12 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
     while not file.exists() and process.poll() is None:
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     _, complaints = process.communicate()
     assert process.returncode == -signal.SIGKILL, complaints.decode()
     reached = torch.load(_payload(file), weights_only=True)["step"]
-    assert 0 < reached < 400
+    assert 0 < reached < 150
     found, monitor = long_run(file)
     assert torch.equal(found, expected)
     assert monitor.probes == seen.probes
@@ -458,6 +458,20 @@ def test_verdict_of_a_memorizer_is_copying():
     assert monitor.tau_mem.step == 5
 
 
+def test_chance_is_not_memorization():
+    """On a line about a third of fresh points has one neighbour three times nearer."""
+    source = Gaussian(torch.zeros(1), 1.0)
+    training, held, fresh = (
+        source.sample(m, generator=seeds.generator(0, m)) for m in (10, 201, 2000)
+    )
+    monitor = Monitor(training, held, fresh=fresh, sampler=Deterministic((1,)))
+    oracle = monitor.probe(1, ExactDenoiser(source, NOISE))
+    assert 0.1 < oracle.memorized.value < 0.6
+    assert monitor.tau_mem.censored
+    monitor.probe(2, ExactDenoiser(Empirical(training), NOISE))
+    assert monitor.tau_mem.high == 2
+
+
 def test_denoising_losses_are_those_of_theory():
     """For N(0, 1): alpha²/(alpha² + sigma²) = e^-2t; 4 standard errors over 1024 numbers."""
     monitor, memorizer, oracle = poles(256)
@@ -522,6 +536,7 @@ def test_table_and_rows_read_back(tmp_path):
     monitor = Monitor(points(8), points(8, name="h"), sampler=Deterministic((4,), 2), path=file)
     for step in (1, 2):
         monitor.probe(step, fresh_denoiser())
+    assert monitor.probes[0].quality_error is not None
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["step"] for row in rows] == ["1", "2"]
     assert float(rows[1]["quality"]) == monitor.probes[1].quality

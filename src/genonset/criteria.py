@@ -229,8 +229,8 @@ CRITERIA: dict[str, Criterion] = {
     "tau_mem": Criterion(
         axis="training",
         title="τ_mem",
-        summary="First step at which a tenth of the samples is memorized; infinite where it is "
-        "not reached.",
+        summary="First step at which a tenth of the samples is memorized, beyond chance; infinite "
+        "where it is not reached.",
     ),
 }
 

@@ -138,6 +138,7 @@ class NeuralDenoiser(Denoiser):
         target: what the network predicts.
         clock: the time a network is told at the horizon; a network without parameters for time
             resolves whole units best.
+        shape: of one data point, which `train` fills in.
 
     Raises:
         ConfigError: an unknown target, or a clock that is not positive.
@@ -150,6 +151,7 @@ class NeuralDenoiser(Denoiser):
         target: Target | str = "noise",
         *,
         clock: float = 100.0,
+        shape: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         if target not in get_args(Target) or not clock > 0:
@@ -158,6 +160,7 @@ class NeuralDenoiser(Denoiser):
                 f"got target={target!r}, clock={clock}."
             )
         self.network, self.noise, self.target, self.clock = network, noise, target, clock
+        self.shape = shape
 
     def forward(self, x_t: Samples, t: Times) -> Samples:
         """The clean mean given x_t at one time t > 0, or one a point; computed in the network's

@@ -20,9 +20,10 @@ which was given. The average of the weights over the steps is, with decay e,
 
 The probes along training are taken on a grid of steps that grows by a constant factor. From them
 
-    (4)  tau_gen = first step at which quality, the sliced W2 of samples to fresh points, is within
-                   twice that of as many other fresh points
-    (5)  tau_mem = first step at which the memorized fraction reaches 0.1
+    (4)  tau_gen = first step at which quality, the mean sliced W2 of groups of 128 samples to
+                   fresh points, is within twice that of as many other fresh points
+    (5)  tau_mem = first step at which the memorized fraction reaches c + (1 - c)/10, where c is
+                   the fraction of fresh points that count as memorized by chance
 
 by interpolation between probes, linear in the criterion and in log steps. Their intervals reach
 from the probe before the first plausible crossing to the probe after the first certain one: by
@@ -61,10 +62,13 @@ from genonset.tensors import Samples, flatten, require_finite
 from genonset.verdict import Regime, copying_power, label_tests, memorized_fraction, regime
 
 MEMORIZED = 0.1
-"""The memorized fraction at which (5) is read."""
+"""The memorized fraction, beyond chance, at which (5) is read."""
 
 POOR = 2.0
 """Quality above this many times that of fresh points is poor, as in `verdict.regime`."""
+
+GROUP = 128
+"""Quality (4) is the mean over groups of this many samples, so that it asks the same of any n."""
 
 
 # -- what is trained, and how long --------------------------------------------------------------
@@ -323,7 +327,7 @@ class _Run:
         }
         torch.save(state, payload)
         content = payload.getvalue()
-        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        draft = file.with_name(f"{file.name}.part")
         try:
             with draft.open("wb") as handle:
                 handle.write(hashlib.sha256(content).digest() + content)
@@ -521,7 +525,8 @@ class Probe:
         training_loss, held_out_loss: the denoising loss (2) by time, the same noise for both.
         memorized: fraction of the samples, with its interval; None without a sampler, as are
         train_bias, train_bias_p, copying_p: the label tests of `verdict`, and
-        quality: sliced W2 of the samples to fresh points.
+        quality: mean sliced W2 of groups of samples to fresh points, with quality_error, its
+            standard error.
     """
 
     step: int
@@ -532,6 +537,7 @@ class Probe:
     train_bias_p: float | None = None
     copying_p: float | None = None
     quality: float | None = None
+    quality_error: float | None = None
 
     def row(self) -> dict[str, float]:
         """The numbers as one row of a table."""
@@ -544,7 +550,7 @@ class Probe:
                 "memorized_fraction_low": self.memorized.low,
                 "memorized_fraction_high": self.memorized.high,
             }
-        for name in ("train_bias", "train_bias_p", "copying_p", "quality"):
+        for name in ("train_bias", "train_bias_p", "copying_p", "quality", "quality_error"):
             if (value := getattr(self, name)) is not None:
                 row[name] = value
         return row
@@ -571,6 +577,7 @@ class Probe:
             train_bias_p=row.get("train_bias_p"),
             copying_p=row.get("copying_p"),
             quality=row.get("quality"),
+            quality_error=row.get("quality_error"),
         )
 
 
@@ -671,23 +678,35 @@ class Monitor:
         self.probes: list[Probe] = []
         self._borrowed = fresh is None
         self._reference, self._fresh_quality = self._calibrate(sets[2].double())
+        chance = 0.0 if sampler is None else memorized_fraction(held_out, training).value
+        self._memorized = chance + (1 - chance) * MEMORIZED
         self._started: float | None = None
         self._spent, self._last_cost = 0.0, 0.0
 
     def _calibrate(self, fresh: Samples) -> tuple[Samples, tuple[float, float]]:
-        """The points quality is measured against, and the least and largest quality of others."""
+        """The points quality is measured against, and the quality of other fresh ones."""
         half = len(fresh) // 2
         reference, others = (
             (fresh, self.training) if self._borrowed else (fresh[:half], fresh[half:])
         )
-        self._size = min(self.n_generated, len(others))
-        groups = [g for g in others.split(self._size)[:8] if len(g) == self._size]
-        found = [self._quality(group, reference) for group in groups]
-        return reference, (min(found), max(found))
+        self._group = min(GROUP, self.n_generated, len(others))
+        return reference, self._quality(others[: max(self.n_generated, self._group)], reference)
 
-    def _quality(self, samples: Samples, reference: Samples) -> float:
-        directions = seeds.generator(self.seed, "monitor projections")
-        return sliced_wasserstein(flatten(samples), flatten(reference), generator=directions)
+    def _quality(self, samples: Samples, reference: Samples) -> tuple[float, float]:
+        """Mean over groups of the sliced W2 to a reference, and its standard error."""
+        groups = [g for g in samples.split(self._group) if len(g) == self._group]
+        found = torch.tensor(
+            [
+                sliced_wasserstein(
+                    flatten(group),
+                    flatten(reference),
+                    generator=seeds.generator(self.seed, "monitor projections"),
+                )
+                for group in groups
+            ]
+        )
+        error = found.std() / math.sqrt(len(found)) if len(found) > 1 else math.nan
+        return float(found.mean()), float(error)
 
     def due(self, step: int) -> bool:
         """Whether the grid has a probe at this step."""
@@ -724,6 +743,7 @@ class Monitor:
             return None
         started = time.perf_counter()
         self._started = self._started or started
+        denoiser.shape = denoiser.shape or tuple(self.training.shape[1:])
         modes = [(module, module.training) for module in denoiser.modules()]
         denoiser.eval()
         try:
@@ -764,32 +784,38 @@ class Monitor:
         samples = sampler.sample(denoiser, self.n_generated, generator=generator)
         samples = samples.reshape(-1, *self.training.shape[1:])
         bias, near = label_tests(samples, self.training, self.held_out)
+        quality, error = self._quality(samples, self._reference)
         return {
             "memorized": memorized_fraction(samples, self.training),
             "train_bias": bias.share,
             "train_bias_p": bias.p_value,
             "copying_p": near.p_value,
-            "quality": self._quality(samples[: self._size], self._reference),
+            "quality": quality,
+            "quality_error": error,
         }
 
     @property
     def tau_gen(self) -> Crossing:
         """Equation (4): when samples became as good as fresh points are, within a factor 2."""
-        best, worst = self._fresh_quality
-        curves = [
-            [(p.step, POOR * bound - p.quality) for p in self.probes if p.quality is not None]
-            for bound in ((best + worst) / 2, worst, best)
-        ]
+        fresh, fresh_error = self._fresh_quality
+        curves: tuple[list[tuple[int, float]], ...] = ([], [], [])
+        for p in self.probes:
+            if p.quality is None or p.quality_error is None:
+                continue
+            error = 2 * math.hypot(p.quality_error, POOR * fresh_error)
+            error = 0.0 if math.isnan(error) else error
+            for curve, shift in zip(curves, (0.0, error, -error), strict=True):
+                curve.append((p.step, POOR * fresh - p.quality + shift))
         return _crossing(*curves)
 
     @property
     def tau_mem(self) -> Crossing:
-        """Equation (5): when the first tenth of the samples was memorized."""
+        """Equation (5): when a tenth of the samples was memorized, beyond chance."""
         found = [(p.step, p.memorized) for p in self.probes if p.memorized is not None]
         return _crossing(
-            [(step, f.value - MEMORIZED) for step, f in found],
-            [(step, f.high - MEMORIZED) for step, f in found],
-            [(step, f.low - MEMORIZED) for step, f in found],
+            [(step, f.value - self._memorized) for step, f in found],
+            [(step, f.high - self._memorized) for step, f in found],
+            [(step, f.low - self._memorized) for step, f in found],
         )
 
     @property
@@ -804,7 +830,7 @@ class Monitor:
             copying_p=last.copying_p,
             train_bias_p=last.train_bias_p,
             quality=last.quality,
-            oracle_quality=sum(self._fresh_quality) / 2,
+            oracle_quality=self._fresh_quality[0],
             power=copying_power(self.n_generated, len(self.training), len(self.held_out)),
         )
 

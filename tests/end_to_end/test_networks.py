@@ -1,8 +1,12 @@
 """Networks in a sweep: from a TOML file to stored numbers, with failures kept as such."""
 
+import contextlib
 import csv
+import io
 import math
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +20,7 @@ from genonset.sweep import run_sweep
 SMALL = """
 name = "small"
 replicates = 2
-n = [12, 24]
+n = [12]
 criteria = ["training_time", "memorized_fraction", "sliced_wasserstein", "overlap"]
 n_original = 300
 n_generated = 60
@@ -57,11 +61,11 @@ def table(folder, path):
 def test_sweep_over_steps_and_width_resumes_to_the_same_table(tmp_path):
     sweep = sweep_of(SMALL)
     whole = run(sweep, tmp_path / "whole")
-    assert (whole.done, whole.failed) == (16, 0)
+    assert (whole.done, whole.failed) == (8, 0)
     with pytest.raises(KeyboardInterrupt):
         run(sweep, tmp_path / "cut", stop_after=5)
     again = run(sweep, tmp_path / "cut")
-    assert (again.done, again.resumed) == (16, 5)
+    assert (again.done, again.resumed) == (8, 5)
     rows = table(tmp_path / "whole", tmp_path / "whole.csv")
     assert rows == table(tmp_path / "cut", tmp_path / "cut.csv")
     counts = {
@@ -92,14 +96,16 @@ def test_cells_are_pure_and_leave_the_global_generator_alone():
 
 
 def test_networks_of_disjoint_sets_differ_and_overlap_is_below_one():
-    values = run_cell(cell_of(SMALL.replace("steps = 1\n", "steps = 200\n"))).values["model"]
+    values = run_cell(cell_of(SMALL.replace("steps = 1\n", "steps = 100\n"))).values["model"]
     assert -1 <= values["overlap"] < 0.999
 
 
 def test_a_network_on_few_points_memorizes_and_says_when():
-    text = SMALL.replace("axes", "# axes").replace("n = [12, 24]", "n = [4]")
+    text = SMALL.replace("axes", "# axes").replace("n = [12]", "n = [4]")
     text = text.replace("steps = 1\n", "steps = 3000\nstop_once_memorized = true\nwidth = 32\n")
-    text = text.replace("batch = 8", "learning_rate = 1e-2").replace("n_steps = 4", "n_steps = 20")
+    text = text.replace("batch = 8", "learning_rate = 1e-2\ntarget = 'clean'").replace(
+        "n_steps = 4", "n_steps = 20"
+    )
     values = run_cell(cell_of(text)).values
     facts = values["model"]
     assert facts["memorized_fraction"] > 0.1
@@ -184,11 +190,12 @@ def test_a_diverged_network_is_a_stored_failure_and_the_sweep_goes_on(tmp_path):
         '"model.steps" = [3, 9], "model.width" = [4, 8]', '"model.learning_rate" = [1e-3, 1e30]'
     ).replace("steps = 1\n", 'steps = 20\noptimizer = "sgd"\n')
     progress = run(sweep_of(text), tmp_path / "run")
-    assert (progress.done, progress.failed) == (4, 4)
-    failures = [r.traceback for r in Results(tmp_path / "run").failures]
-    assert len(failures) == 4
+    assert (progress.done, progress.failed) == (2, 2)
+    failures = [r.row.traceback for r in Results(tmp_path / "run").failures]
+    assert len(failures) == 2
     for said in failures:
-        assert "DivergedError: Training diverged at step" in said
+        assert "DivergedError" in said
+        assert "Lower the learning rate" in said
 
 
 @pytest.mark.parametrize("name", ["mixture-training-time", "digits-networks"])
@@ -197,14 +204,34 @@ def test_shipped_specs_resolve_and_their_small_version_runs(name):
     options |= {"replicates": 1, "n": [16], "n_generated": 32, "n_original": 128}
     changes = {"model.steps": 3, "model.sampler.n_steps": 2}
     if options["variants"]:
-        networks = {k: v for k, v in options["variants"].items() if v["model.kind"] != "linear"}
-        options["variants"] = {
-            k: v | ({p: c for p, c in changes.items()} if "model.steps" in v else {})
-            for k, v in networks.items()
-        }
+        networks = {k: v for k, v in options["variants"].items() if "model.steps" in v}
+        options["variants"] = {k: v | changes for k, v in networks.items()}
     else:
         options["model"] |= {"steps": 3, "stop_once_memorized": False}
         options["model"]["sampler"]["n_steps"] = 2
     sweep = resolve(Sweep.from_options(options))
     for _, cell in sweep.cells():
         assert math.isfinite(run_cell(cell).values["model"]["memorized_fraction"])
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+
+
+def test_the_page_on_training_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (spec,) = (tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+    resolve(Sweep.from_options(spec))
+    said = []
+    for code in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, "training.md", "exec"), {})
+        said.append(out.getvalue().strip())
+    claims = re.findall(r"print\(done.*?# (.*)", PAGE)
+    assert said[0] == claims[0]
+    verdict, tau_gen, tau_mem = said[1].split(" | ")
+    assert verdict in ("copying", "train-biased", "poor", "generalizing", "undecided")
+    assert "step" in tau_gen
+    assert "step" in tau_mem
+    rows = list(csv.DictReader((tmp_path / "probes.csv").read_text().splitlines()))
+    assert rows
+    assert (tmp_path / "run.pt").exists()
