@@ -34,6 +34,7 @@ _ROOMS = {
     "samplers",
     "seeds",
     "sources",
+    "theory",
     "verdict",
 }
 

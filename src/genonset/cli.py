@@ -380,6 +380,60 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
     return tuple(sorted({int(p) for p in parts}))
 
 
+@app.command()
+def theory(
+    name: Annotated[str | None, typer.Argument(help="A prediction; without it, all.")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value: gamma=2, spectrum=3,3,1, or a range gamma=1.1:10:50."),
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it along the range given.")] = False,
+    out: Annotated[Path, typer.Option(help="Where --plot writes.")] = Path("runs/theory"),
+    as_json: Json = False,
+) -> None:
+    """Evaluate a closed-form prediction, or list them with their regime."""
+    from genonset.theory import evaluate
+
+    if name is None:
+        _list_theory(as_json)
+        return
+    pairs = [text.partition("=") for text in arguments or ()]
+    wrong = [text for text, (key, equal, _) in zip(arguments or (), pairs, strict=True)
+             if not (key and equal)]  # fmt: skip
+    if wrong:
+        raise ConfigError(f"Arguments are key=value, such as gamma=2, got {wrong[0]!r}.")
+    found = evaluate(name, {key.strip(): value.strip() for key, _, value in pairs})
+    for note in found.notes:
+        _say(note)
+    if plot:
+        from genonset.figures import prediction, save
+
+        save(prediction(found), out)
+        _say(f"Curve: {out / found.name}.png, with .pdf and .csv beside it.")
+    answer = found.to_dict()
+    if as_json:
+        _print_json(answer)
+        return
+    for title in found.columns:
+        print(f"{title}: {answer['value'][title] if title != found.name else answer['value']}")
+    _say(f"Regime: {answer['regime']}\nReference: {answer['reference']}")
+
+
+def _list_theory(as_json: bool) -> None:
+    from genonset.theory import FORMULAS, section
+
+    if as_json:
+        entries = [
+            {"name": name, "regime": section(f, "Regime"), "reference": section(f, "Reference")}
+            for name, f in FORMULAS.items()
+        ]
+        _print_json({"theory": entries})
+        return
+    for name, function in FORMULAS.items():
+        print(f"{name}\n    {section(function, 'Regime')}\n    {section(function, 'Reference')}")
+    _say("Next: genonset theory one-step-affinity-rate gamma=1.1:10:50 u=0.98 --plot")
+
+
 @app.command(name="list")
 def list_names(
     what: Annotated[

@@ -40,11 +40,12 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from genonset.criteria import CRITERIA, ROLES
-from genonset.errors import DataError, StoreError
+from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
 from genonset.onset import Onset
 from genonset.store import Results
+from genonset.theory import FORMULAS, Evaluation, section
 
 Row = dict[str, Any]
 Setting = Mapping[str, Any]
@@ -829,6 +830,84 @@ def compare(several: Sequence[Results]) -> Drawn:
         columns=min(len(variants), 3),
         height=1.95,
     )
+
+
+def prediction(evaluation: Evaluation) -> Drawn:
+    """A prediction of the theory along the one argument that was given as several numbers.
+
+    Raises:
+        ConfigError: unless exactly one was.
+    """
+    axis = evaluation.axis
+    if axis is None:
+        raise ConfigError(
+            f"A curve of {evaluation.name} needs exactly one argument with several numbers, such "
+            f"as gamma=1.1:10:50 or n=10,20,40; got {_arguments(evaluation) or 'none'}."
+        )
+    x = np.asarray(evaluation.arguments[axis], dtype=np.float64)
+    columns = {name: np.broadcast_to(y, x.shape) for name, y in evaluation.columns.items()}
+    rows: list[Row] = [
+        {axis: float(one)} | {name: float(y[i]) for name, y in columns.items()}
+        for i, one in enumerate(x)
+    ]
+    fixed = _arguments(evaluation, without=axis)
+    panels = [(axis, name, evaluation.name, fixed, rows) for name in columns]
+    function = FORMULAS[evaluation.name]
+    return Drawn(
+        name=evaluation.name,
+        title=f"{evaluation.name} ({fixed})" if fixed else evaluation.name,
+        how_to_read=f"{section(function, 'Regime')} {section(function, 'Reference')}",
+        rows=rows,
+        figure=_compose(
+            panels,
+            _draw_prediction,
+            (),
+            columns=min(len(panels), 3),
+            width=WIDE if len(panels) > 1 else 4.6,
+            height=2.9,
+        ),
+        narrow=_compose(panels, _draw_prediction, (), columns=1, width=NARROW, height=2.5),
+    )
+
+
+def _arguments(evaluation: Evaluation, without: str = "") -> str:
+    """Its arguments in words, a long list by its length."""
+    words = []
+    for name, value in evaluation.arguments.items():
+        if isinstance(value, list) and len(value) > 4:
+            value = f"[{len(value)} numbers]"
+        elif isinstance(value, float):
+            value = f"{value:g}"
+        if name != without:
+            words.append(f"{name}={value}")
+    return ", ".join(words)
+
+
+def _draw_prediction(axes: Axes, panel: tuple[str, str, str, str, Sequence[Row]]) -> None:
+    axis, name, title, fixed, rows = panel
+    points = [row for row in rows if math.isfinite(row[name]) and math.isfinite(row[axis])]
+    axes.set_xlabel(axis.replace("_", " "))
+    axes.set_ylabel(name.replace("_", " ") if name != title else "")
+    axes.set_title(title.replace("_", " "), pad=14)
+    axes.annotate(
+        fixed, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+        va="bottom", fontsize=7, color=INK,
+    )  # fmt: skip
+    if not points:
+        axes.text(0.5, 0.5, "infinite at every point", transform=axes.transAxes, ha="center")
+        return
+    x, y = ([row[key] for row in points] for key in (axis, name))
+    axes.plot(x, y, color=BLUE)
+    for values, scale, along in (
+        (x, axes.set_xscale, axes.xaxis),
+        (y, axes.set_yscale, axes.yaxis),
+    ):
+        if min(values) > 0 and max(values) >= 10 * min(values):
+            scale("log")
+            few = max(values) < 1000 * min(values)
+            along.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+            along.set_minor_locator(NullLocator())
+            along.set_major_formatter(_power)
 
 
 def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
