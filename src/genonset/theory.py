@@ -799,7 +799,8 @@ def one_step_affinity_rate(gamma: ArrayLike, u: ArrayLike) -> Array:
 
     sqrt(2) exp[(ln r + l_0)/4 - (ln r + l(r^(-1/2)))/2].
 
-    Regime: n, d -> infinity, isotropic. 0 for gamma <= 1, where the law is singular (exact).
+    Regime: n, d -> infinity, isotropic, true or scalar start. 0 for gamma <= 1, where the law is
+    singular (exact).
 
     Args:
         gamma: n/d; may be inf, where the rate is sqrt(2) r^(1/4)/(1 + r)^(1/2).
@@ -826,7 +827,8 @@ def one_step_kl_to_source(gamma: ArrayLike, u: ArrayLike) -> Array:
 
     1/2 [r (1 + u/(gamma - 1)) - 1 - ln r - l_0].
 
-    Regime: n, d -> infinity, isotropic. inf for gamma <= 1, where the law is singular (exact).
+    Regime: n, d -> infinity, isotropic, true or scalar start. inf for gamma <= 1, where the law is
+    singular (exact).
 
     Args:
         gamma: n/d; may be inf.
@@ -852,8 +854,8 @@ def one_step_kl_from_source(gamma: ArrayLike, u: ArrayLike) -> Array:
 
     1/2 [F (1 + u) - 1 - ln(1 + u)], F = (gamma - 1)/(gamma - 1 - u).
 
-    Regime: n, d -> infinity, isotropic, gamma > 1 + u; compare with medians over runs. inf for
-    gamma <= 1 + u, where the typical value per dimension grows with d, and for gamma <= 1.
+    Regime: n, d -> infinity, isotropic, gamma > 1 + u, true or scalar start; compare with medians
+    over runs. inf for gamma <= 1 + u, where typical values per dimension grow with d.
 
     Args:
         gamma: n/d; may be inf, where it is the floor 1/2 (u - ln(1 + u)).
@@ -883,8 +885,8 @@ def one_step_typical_kl(
 
     1/2 sum_i [F (1 + u_i) - 1 - ln(1 + u_i)], F = (n - d)/(n - n*), n* = d + sum_i u_i.
 
-    Regime: large d, n > n*; compare with medians over runs. inf for n <= n*, where typical values
-    grow faster than d, and are infinite for n <= d (exact).
+    Regime: large d, n > n*, true start covariance; compare with medians over runs. inf for
+    n <= n*, where typical values grow faster than d, and are infinite for n <= d (exact).
 
     Args:
         n: training points; inf gives the floor 1/2 sum (u_i - ln(1 + u_i)).
@@ -1013,7 +1015,8 @@ def many_draws_kl(gamma: ArrayLike, u: ArrayLike) -> Divergences:
     KL(generated || true)/d = 1/2 [(1 + u)(1 - 2 u m - u² m') - 1 - ln(1 + u) - 2 L(0) + 2 L(u)],
     KL(true || generated)/d = 1/2 {[1 + 2u/(1-c) + u²/(1-c)³]/(1+u) - 1 + ln(1+u) + 2L(0) - 2L(u)}.
 
-    Regime: n, d -> infinity, isotropic, start known. inf for gamma <= 1 (singular law, exact).
+    Regime: n, d -> infinity, isotropic, true or scalar start. inf for gamma <= 1, where the law is
+    singular (exact).
 
     Args:
         gamma: n/d; may be inf.
@@ -1884,8 +1887,8 @@ def evaluate(name: str, texts: Mapping[str, str]) -> Evaluation:
     Raises:
         ConfigError: for an unknown name, or an argument that is unknown, missing or unreadable.
 
-    >>> evaluate("signal-fraction", {"horizon": "2", "noise-scale": "1"}).to_dict()["value"]
-    0.018315638888734147
+    >>> evaluate("speciation-time", {"mean-squared": "2"}).to_dict()["value"]
+    0.34657359027997264
     """
     function = find(name)
     parameters = inspect.signature(function).parameters

@@ -30,8 +30,8 @@ def test_memorized_fraction_null_by_adaptive_quadrature(dim, n):
     def given(length):
         def density(log_z):
             z = np.exp(log_z)
-            beyond = np.log1p(-stats.ncx2.cdf(z, dim, length))
-            return z / 9 * stats.ncx2.pdf(z / 9, dim, length) * np.exp((n - 1) * beyond)
+            beyond = stats.ncx2.sf(z, dim, length) ** (n - 1)
+            return z / 9 * stats.ncx2.pdf(z / 9, dim, length) * beyond
 
         centre = np.log(stats.ncx2.ppf(1 / n, dim, length))
         limits = (centre - 40 / dim, centre + 6)
