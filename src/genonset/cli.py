@@ -252,14 +252,26 @@ def _print_json(value: Any) -> None:
 
 @app.command()
 def onset(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or CURVE.csv: n, rate[, trials].")],
     criterion: Annotated[str | None, typer.Option(help="Default: the spec's headline.")] = None,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="The next n that would shrink the interval most.")
     ] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="How n* grows with source.dim, as d^a.")
+    ] = False,
+    law: Annotated[
+        str, typer.Option(help="Of a CURVE.csv: logistic or exponential.")
+    ] = "logistic",
     as_json: Json = False,
 ) -> None:
     """Estimate where memorization ends, with its interval."""
+    if run.suffix == ".csv":
+        _curve_onset(run, law, as_json)
+        return
+    if scaling:
+        _scaling(run, criterion, as_json)
+        return
     from genonset.criteria import CRITERIA
     from genonset.onset import suggest as suggest_next
     from genonset.store import Results
@@ -285,6 +297,32 @@ def onset(
                 _say(caution)
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
+
+
+def _curve_onset(path: Path, law: str, as_json: bool) -> None:
+    """The onset of someone else's table."""
+    from genonset.onset import curve_onset, read_curve
+
+    n, rate, trials = read_curve(path)
+    found = curve_onset(n, rate, trials, law=law)  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"criterion": "rate", "law": law, **found.to_dict()})
+        return
+    print(f"{found.sentence()}   ({found.crossing})")
+    for note in found.notes:
+        _say(f"  {note}")
+
+
+def _scaling(run: Path, criterion: str | None, as_json: bool) -> None:
+    """How the onset grows with the dimension of the source."""
+    from genonset.store import Results
+
+    name = criterion or "delta_held_out"
+    found = Results(run).scaling(name)
+    if as_json:
+        _print_json({"criterion": name, **asdict(found)})
+    else:
+        print(f"{found}   ({name})")
 
 
 def _caution(sweep: "Sweep", n: int) -> str:

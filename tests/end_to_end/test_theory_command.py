@@ -104,3 +104,54 @@ def test_refusals(tmp_path, arguments, words):
     assert "Traceback" not in err
     for word in words:
         assert word in err
+
+
+SPEC = """
+name = "dims"
+replicates = 8
+n = [6, 12, 24, 48]
+n_original = 100
+criteria = ["kernel_l2"]
+axes = { "source.dim" = [2, 4, 8] }
+[source]
+kind = "gaussian"
+dim = 2
+[model]
+kind = "linear_one_step"
+"""
+
+
+def test_scaling_of_a_run(tmp_path):
+    (tmp_path / "spec.toml").write_text(SPEC)
+    assert genonset("sweep", "spec.toml", "--out", "run", cwd=tmp_path)[0] == 0
+    code, out, _ = genonset("onset", "run", "--scaling", "--json", cwd=tmp_path)
+    found = json.loads(out)
+    assert code == 0
+    assert found["criterion"] == "delta_held_out"
+    assert found["degrees"] == 3 * 4 - 4
+    assert {"exponent", "low", "high", "sharpening", "deviance", "linear_p_value"} <= set(found)
+    code, out, err = genonset("onset", "run", "--scaling", "--criterion", "mmd", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "delta or delta_held_out" in err
+    (tmp_path / "spec.toml").write_text(SPEC.replace('axes = { "source.dim" = [2, 4, 8] }', ""))
+    assert genonset("sweep", "spec.toml", "--out", "flat", cwd=tmp_path)[0] == 0
+    code, _, err = genonset("onset", "flat", "--scaling", cwd=tmp_path)
+    assert code == 2
+    assert "source.dim" in err
+
+
+def test_onset_of_a_published_curve(tmp_path):
+    (tmp_path / "curve.csv").write_text(
+        "n,rate,trials\n30,.95,20\n60,.8,20\n120,.45,20\n240,.1,20\n"
+    )
+    code, out, _ = genonset("onset", "curve.csv", cwd=tmp_path)
+    assert (code, out) == (0, "n* = 106 [83, 136]   (rate = 0.5, logistic law)\n")
+    code, out, _ = genonset("onset", "curve.csv", "--law", "exponential", "--json", cwd=tmp_path)
+    found = json.loads(out)
+    assert (found["law"], found["censored"]) == ("exponential", "no")
+    assert found["low"] < found["onset"] < found["high"]
+    for words in (["--law", "cubic"], ["absent.csv"]):
+        arguments = words if words[0].endswith(".csv") else ["curve.csv", *words]
+        code, out, err = genonset("onset", *arguments, cwd=tmp_path)
+        assert (code, out) == (2, "")
+        assert "Traceback" not in err
