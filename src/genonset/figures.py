@@ -45,8 +45,7 @@ from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
 from genonset.onset import Onset
-from genonset.spec import Sweep
-from genonset.spec import Measurement
+from genonset.spec import Measurement, Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 
