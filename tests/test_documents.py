@@ -7,6 +7,7 @@ import runpy
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from genonset.experiment import resolve, run_cell
@@ -46,6 +47,17 @@ def test_specs_in_the_docs_are_accepted():
     specs = [tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     Sweep.from_options(specs[0])
     Sweep.from_options(specs[0] | specs[1])
+
+
+def test_own_model_of_the_docs_runs(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "my_module.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    first, second = (tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", text, re.DOTALL))
+    np.save("x.npy", np.random.default_rng(0).normal(size=(3000, 10)))
+    cells = resolve(Sweep.from_options(first | second)).cells()
+    assert run_cell(next(cells)[1]).values["model"]["train_bias"] > 0.6
 
 
 def test_examples_run(tmp_path, monkeypatch, capsys):

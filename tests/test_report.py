@@ -192,7 +192,7 @@ def test_failures_stand_above_the_answer_and_in_full_below(page, results):
     text = page.text
     warning = text.index(f"1 of {results.sweep.n_cells} cells failed")
     assert warning < text.index("This model generalizes")
-    assert "n = 27, replicate 0" in text
+    assert "1 at n = 27" in text
 
 
 def test_nothing_on_the_page_is_nan_or_none(page):

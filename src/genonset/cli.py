@@ -195,14 +195,17 @@ def _place(criterion: str, setting: Mapping[str, Any]) -> str:
 
 
 def _note_data(resolved: "Sweep") -> None:
-    """Tell what was found in finite data: duplicates, constant coordinates."""
+    """Tell what was found in finite data, and where the noise makes the answer pointless."""
     from genonset.datasets import Dataset
     from genonset.experiment import build
+    from genonset.report import noise_caution
 
     world = build(resolved.source)
     if isinstance(world, Dataset):
         for note in world.notes:
             _say(note)
+    if caution := noise_caution(resolved, world):
+        _say(caution)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from genonset.figures import (
 from genonset.noise import at_horizon
 from genonset.sources import Gaussian, Source
 from genonset.spec import Measurement
-from genonset.store import Results
+from genonset.store import Record, Results
 from genonset.tensors import flatten
 
 Setting = Mapping[str, Any]
@@ -89,16 +89,8 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
     return {
         "name": results.sweep.name,
         "status": results.status(),
-        "failures": [
-            {
-                "n": record.n,
-                "replicate": record.replicate,
-                "label": label(record.setting),
-                "reason": record.row.reason,
-                "traceback": record.row.traceback.strip(),
-            }
-            for record in results.failures
-        ],
+        "n_failures": len(results.failures),
+        "failures": list(_failures(results)),
         "answers": [{"label": label(s), "sentence": answer(results, s)} for s in settings],
         "basis": _basis(results),
         "facts": _facts(results, seconds),
@@ -111,6 +103,21 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
         "commands": _commands(results),
         "versions": versions(),
     }
+
+
+def _failures(results: Results) -> Iterator[dict[str, Any]]:
+    """Failed cells by what they said, the most frequent first."""
+    by_reason: dict[str, list[Record]] = {}
+    for record in results.failures:
+        by_reason.setdefault(record.row.reason, []).append(record)
+    for reason, records in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        sizes = sorted({record.n for record in records})
+        yield {
+            "reason": reason,
+            "count": len(records),
+            "sizes": ", ".join(map(str, sizes)),
+            "traceback": records[0].row.traceback.strip(),
+        }
 
 
 # -- the answer --------------------------------------------------------------------------------
@@ -461,18 +468,42 @@ def signal_fraction(measurement: Measurement, world: Source | Dataset) -> float 
     Reference:
         Theory note (0.1).
     """
-    noise = getattr(measurement.model, "noise", None)
-    if noise is None:
-        return None
-    if isinstance(world, Dataset):
-        spectrum = torch.linalg.eigvalsh(torch.atleast_2d(flatten(world.points).T.cov()))
-    elif isinstance(world, Gaussian):
-        spectrum = world.eigenvalues
-    else:
+    noise, spectrum = getattr(measurement.model, "noise", None), _spectrum(world)
+    if noise is None or spectrum is None:
         return None
     alpha, sigma = at_horizon(noise.build())
-    signal = alpha**2 * spectrum.clamp_min(0.0)
+    signal = alpha**2 * spectrum
     return float((signal / (signal + sigma**2)).mean())
+
+
+def noise_caution(measurement: Measurement, world: Source | Dataset) -> str | None:
+    """What to change where a one-step model has almost nothing, or everything, to denoise."""
+    if measurement.model.kind != "linear_one_step":
+        return None
+    fraction, spectrum = signal_fraction(measurement, world), _spectrum(world)
+    if fraction is None or spectrum is None or 0.01 < fraction < 0.9:
+        return None
+    noise = measurement.model.noise
+    alpha, sigma = at_horizon(noise.build())
+    signal = (alpha**2 * spectrum).numpy()
+    scales = np.geomspace(1e-6, 1e6, 2401) * signal.mean()
+    halved = scales[np.argmin([abs((signal / (signal + s)).mean() - 0.5) for s in scales])]
+    advice = ""
+    if noise.kind == "ornstein_uhlenbeck":
+        advice = f" noise_scale = {noise.noise_scale * halved / sigma**2:.2g} makes it 0.5."
+    return (
+        f"noise: {fraction:.2g} of what the model is shown is signal, on average over the "
+        "directions of the data; near 1 there is nothing to denoise, near 0 nothing to learn."
+        + advice
+    )
+
+
+def _spectrum(world: Source | Dataset) -> torch.Tensor | None:
+    """Eigenvalues of the covariance, where there is one to speak of."""
+    if isinstance(world, Dataset):
+        covariance = torch.atleast_2d(flatten(world.points).T.cov())
+        return torch.linalg.eigvalsh(covariance).clamp_min(0.0)
+    return world.eigenvalues if isinstance(world, Gaussian) else None
 
 
 def _width_words(rule: str | float) -> str:

@@ -194,16 +194,19 @@ def test_folder_of_another_spec_is_refused(finished, tmp_path):
 def test_failed_cells_exit_1_and_are_reported(tmp_path):
     (tmp_path / "mine.py").write_text(
         "import torch\ndef fit(training, *, generator):\n"
-        "    if len(training) == 8: raise ValueError('<b>eight</b>')\n"
+        "    print('trained')\n"
+        "    if len(training) == 8: raise ValueError('<b>eight</b>\\nand more')\n"
         "    return lambda n, g: torch.randn(n, 4, generator=g)\n"
     )
     text = SPEC.replace('kind = "linear_one_step"', 'kind = "python"\ntarget = "mine:fit"')
     (tmp_path / "spec.toml").write_text(text)
     found = genonset("sweep", "spec.toml", "--out", "run", "--json", cwd=tmp_path)
     assert found.returncode == 1, found.stderr
-    assert json.loads(found.stdout)["failed"] == 6
+    assert json.loads(found.stdout)["failed"] == 6  # what a model prints is not in the way
+    assert "trained" in found.stderr
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "&lt;b&gt;eight&lt;/b&gt;" in page
+    assert "&lt;b&gt;eight&lt;/b&gt;\nand more" in page
+    assert "6 at n = 8" in page
     assert "<b>eight</b>" not in page
 
 
