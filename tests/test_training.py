@@ -355,6 +355,33 @@ def test_a_larger_budget_continues(tmp_path):
         long_run(file, steps=40)
 
 
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    def attempt():
+        monitor = Monitor(points(8), points(8, name="h"))
+        done = train(
+            fresh_denoiser(),
+            points(8),
+            Recipe(steps=50),
+            generator=seeds.generator(0),
+            monitor=monitor,
+            checkpoint=tmp_path / "run.pt",
+            until=lambda m: m.probes[-1].step >= 7,
+        )
+        return done.steps, weights(done.denoiser)
+
+    (first, then), (again, now) = attempt(), attempt()
+    assert first == again == 7
+    assert torch.equal(then, now)
+
+
+def test_a_monitor_without_a_sampler_knows_no_times():
+    monitor = Monitor(points(8), points(8, name="h"))
+    monitor.probe(3, fresh_denoiser())
+    assert monitor.tau_gen.censored
+    assert monitor.tau_mem.censored
+    assert monitor.verdict == "undecided"
+
+
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:10], lambda c: b"x" + c[1:]])
 def test_damaged_checkpoints_are_refused(tmp_path, damage):
     file = tmp_path / "run.pt"

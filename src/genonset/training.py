@@ -204,10 +204,11 @@ def train(
     """
     points = _points(denoiser, training)
     run = _Run(denoiser, points, recipe, generator)
-    n_steps, done = recipe.n_steps(len(points)), False
+    n_steps = recipe.n_steps(len(points))
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
         run.restore(file, n_steps, monitor)
+    done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
     written = time.monotonic()
     recent: deque[Tensor] = deque(maxlen=max(1, n_steps // 100))
     denoiser.network.train()
@@ -683,9 +684,10 @@ class Monitor:
         self.path = None if path is None else Path(path)
         self.probes: list[Probe] = []
         self._borrowed = fresh is None
-        self._reference, self._fresh_quality = self._calibrate(sets[2].double())
-        chance = 0.0 if sampler is None else memorized_fraction(held_out, training).value
-        self._memorized = chance + (1 - chance) * MEMORIZED
+        if sampler is not None:
+            self._reference, self._fresh_quality = self._calibrate(sets[2].double())
+            chance = memorized_fraction(held_out, training).value
+            self._memorized = chance + (1 - chance) * MEMORIZED
         self._started: float | None = None
         self._spent, self._last_cost = 0.0, 0.0
 
@@ -803,11 +805,11 @@ class Monitor:
     @property
     def tau_gen(self) -> Crossing:
         """Equation (4): when samples became as good as fresh points are, within a factor 2."""
-        fresh, fresh_error = self._fresh_quality
         curves: tuple[list[tuple[int, float]], ...] = ([], [], [])
         for p in self.probes:
             if p.quality is None or p.quality_error is None:
                 continue
+            fresh, fresh_error = self._fresh_quality
             error = 2 * math.hypot(p.quality_error, POOR * fresh_error)
             error = 0.0 if math.isnan(error) else error
             for curve, shift in zip(curves, (0.0, error, -error), strict=True):
