@@ -26,6 +26,7 @@ benchmarks: .venv/installed
 	$(BIN)/python benchmarks/linear_cells.py
 	$(BIN)/python benchmarks/exact_denoiser.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/theory.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

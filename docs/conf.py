@@ -17,6 +17,7 @@ autodoc_default_options = {"members": True, "undoc-members": False, "show-inheri
 autodoc_preserve_defaults = True
 exclude_patterns = ["_build"]
 napoleon_use_ivar = True
+napoleon_custom_sections = ["Regime"]
 
 
 def _as_written(app, what, name, obj, options, lines):

@@ -153,15 +153,13 @@ def test_ode_rules_of_the_theory_note(kind, expected):
 
 
 def test_fine_steps_reach_the_exact_flows_of_the_theory_note():
-    """(E1) the flow, by 600 Heun steps; (E2) the diffusion, extrapolated to zero step."""
-    assert moments(Heun(OU, n_steps=600)) == pytest.approx([0.644998, 2.49074], rel=2e-5)
+    """(E1) the flow, by 300 Heun steps; (E2) the diffusion, extrapolated to zero step."""
+    assert moments(Heun(OU, n_steps=300)) == pytest.approx([0.644998, 2.49074], rel=1e-4)
     for kind in (DDPM, EulerMaruyama):
-        coarse, middle, fine = (
-            torch.tensor(moments(kind(OU, n_steps=k))) for k in (100, 200, 400)
-        )
+        coarse, middle, fine = (torch.tensor(moments(kind(OU, n_steps=k))) for k in (50, 100, 200))
         first, second = 2 * middle - coarse, 2 * fine - middle
         limit = (4 * second - first) / 3
-        assert limit.tolist() == pytest.approx([0.695678, 2.49994], rel=1e-3)
+        assert limit.tolist() == pytest.approx([0.695678, 2.49994], rel=3e-3)
 
 
 def test_stopping_early_has_its_closed_form():
@@ -179,9 +177,9 @@ def test_stopping_early_has_its_closed_form():
     for kind in (DDPM, EulerMaruyama):
         coarse, fine = (
             torch.tensor(moments(kind(OU, n_steps=k, stop=stop, grid="uniform")))
-            for k in (100, 200)
+            for k in (60, 120)
         )
-        assert (2 * fine - coarse).tolist() == pytest.approx(expected, rel=1e-3)
+        assert (2 * fine - coarse).tolist() == pytest.approx(expected, rel=2e-3)
 
 
 MIXTURE = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [1.5, 0.0]], [0.2, 0.4])
@@ -203,7 +201,7 @@ def mixture_score(x, alpha, sigma):
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.parametrize(("kind", "steps", "tolerance"), [(Heun, 100, 1e-2), (DDIM, 500, 4e-2)])
+@pytest.mark.parametrize(("kind", "steps", "tolerance"), [(Heun, 60, 2e-2), (DDIM, 250, 6e-2)])
 def test_deterministic_samplers_follow_the_flow_of_a_mixture(flow, kind, steps, tolerance):
     """Trajectories of dx/dt = f x - g² score / 2 by SciPy, with f and g² as in the literature."""
     process, f, g2 = FLOWS[flow]
@@ -244,10 +242,10 @@ def test_stochastic_samplers_follow_the_reverse_diffusion(flow):
     for kind in (DDPM, EulerMaruyama):
         coarse, fine = (
             kind(process, n_steps=k, start=Gaussian([0.4], 0.5)).propagate(denoiser)
-            for k in (150, 300)
+            for k in (80, 160)
         )
         law = [2 * fine.mean - coarse.mean, 2 * fine.covariance - coarse.covariance]
-        assert [float(part) for part in law] == pytest.approx(found.y[:, -1].tolist(), rel=5e-3)
+        assert [float(part) for part in law] == pytest.approx(found.y[:, -1].tolist(), rel=1e-2)
 
 
 def test_start_is_the_prior_in_the_shape_of_the_data():

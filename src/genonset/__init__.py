@@ -39,6 +39,7 @@ _ROOMS = {
     "seeds",
     "sources",
     "training",
+    "theory",
     "verdict",
 }
 

@@ -255,14 +255,26 @@ def _print_json(value: Any) -> None:
 
 @app.command()
 def onset(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder, or CURVE.csv: n, rate[, trials].")],
     criterion: Annotated[str | None, typer.Option(help="Default: the spec's headline.")] = None,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="The next n that would shrink the interval most.")
     ] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="How n* grows with source.dim, as d^a.")
+    ] = False,
+    law: Annotated[
+        str, typer.Option(help="Of a CURVE.csv: logistic or exponential.")
+    ] = "logistic",
     as_json: Json = False,
 ) -> None:
     """Estimate where memorization ends, with its interval."""
+    if run.suffix == ".csv":
+        _curve_onset(run, law, as_json)
+        return
+    if scaling:
+        _scaling(run, criterion, as_json)
+        return
     from genonset.criteria import CRITERIA
     from genonset.onset import suggest as suggest_next
     from genonset.store import Results
@@ -289,6 +301,32 @@ def onset(
                 _say(caution)
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
+
+
+def _curve_onset(path: Path, law: str, as_json: bool) -> None:
+    """The onset of someone else's table."""
+    from genonset.onset import curve_onset, read_curve
+
+    n, rate, trials = read_curve(path)
+    found = curve_onset(n, rate, trials, law=law)  # type: ignore[arg-type]
+    if as_json:
+        _print_json({"criterion": "rate", "law": law, **found.to_dict()})
+        return
+    print(f"{found.sentence()}   ({found.crossing})")
+    for note in found.notes:
+        _say(f"  {note}")
+
+
+def _scaling(run: Path, criterion: str | None, as_json: bool) -> None:
+    """How the onset grows with the dimension of the source."""
+    from genonset.store import Results
+
+    name = criterion or "delta_held_out"
+    found = Results(run).scaling(name)
+    if as_json:
+        _print_json({"criterion": name, **asdict(found)})
+    else:
+        print(f"{found}   ({name})")
 
 
 def _caution(sweep: "Sweep", n: int) -> str:
@@ -386,6 +424,60 @@ def _sizes(text: str | None) -> tuple[int, ...] | None:
     if not all(p.isdigit() for p in parts):
         raise ConfigError(f"--n takes whole numbers with commas, such as 8,16,32, got {text!r}.")
     return tuple(sorted({int(p) for p in parts}))
+
+
+@app.command()
+def theory(
+    name: Annotated[str | None, typer.Argument(help="A prediction; without it, all.")] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value: gamma=2, spectrum=3,3,1, or a range gamma=1.1:10:50."),
+    ] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw it along the range given.")] = False,
+    out: Annotated[Path, typer.Option(help="Where --plot writes.")] = Path("runs/theory"),
+    as_json: Json = False,
+) -> None:
+    """Evaluate a closed-form prediction, or list them with their regime."""
+    from genonset.theory import evaluate
+
+    if name is None:
+        _list_theory(as_json)
+        return
+    pairs = [text.partition("=") for text in arguments or ()]
+    wrong = [text for text, (key, equal, _) in zip(arguments or (), pairs, strict=True)
+             if not (key and equal)]  # fmt: skip
+    if wrong:
+        raise ConfigError(f"Arguments are key=value, such as gamma=2, got {wrong[0]!r}.")
+    found = evaluate(name, {key.strip(): value.strip() for key, _, value in pairs})
+    for note in found.notes:
+        _say(note)
+    if plot:
+        from genonset.figures import prediction, save
+
+        save(prediction(found), out)
+        _say(f"Curve: {out / found.name}.png, with .pdf and .csv beside it.")
+    answer = found.to_dict()
+    if as_json:
+        _print_json(answer)
+        return
+    for title in found.columns:
+        print(f"{title}: {answer['value'][title] if title != found.name else answer['value']}")
+    _say(f"Regime: {answer['regime']}\nReference: {answer['reference']}")
+
+
+def _list_theory(as_json: bool) -> None:
+    from genonset.theory import FORMULAS, section
+
+    if as_json:
+        entries = [
+            {"name": name, "regime": section(f, "Regime"), "reference": section(f, "Reference")}
+            for name, f in FORMULAS.items()
+        ]
+        _print_json({"theory": entries})
+        return
+    for name, function in FORMULAS.items():
+        print(f"{name}\n    {section(function, 'Regime')}\n    {section(function, 'Reference')}")
+    _say("Next: genonset theory one-step-affinity-rate gamma=1.1:10:50 u=0.98 --plot")
 
 
 @app.command(name="list")

@@ -27,7 +27,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -39,13 +39,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from genonset import theory
 from genonset.criteria import CRITERIA, ROLES
-from genonset.errors import DataError, StoreError
+from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
 from genonset.onset import Onset
-from genonset.spec import Sweep
+from genonset.spec import Measurement, Sweep
 from genonset.store import Results
+from genonset.theory import FORMULAS, Evaluation, section
 
 Row = dict[str, Any]
 Setting = Mapping[str, Any]
@@ -839,6 +841,84 @@ def compare(several: Sequence[Results]) -> Drawn:
     )
 
 
+def prediction(evaluation: Evaluation) -> Drawn:
+    """A prediction of the theory along the one argument that was given as several numbers.
+
+    Raises:
+        ConfigError: unless exactly one was.
+    """
+    axis = evaluation.axis
+    if axis is None:
+        raise ConfigError(
+            f"A curve of {evaluation.name} needs exactly one argument with several numbers, such "
+            f"as gamma=1.1:10:50 or n=10,20,40; got {_arguments(evaluation) or 'none'}."
+        )
+    x = np.asarray(evaluation.arguments[axis], dtype=np.float64)
+    columns = {name: np.broadcast_to(y, x.shape) for name, y in evaluation.columns.items()}
+    rows: list[Row] = [
+        {axis: float(one)} | {name: float(y[i]) for name, y in columns.items()}
+        for i, one in enumerate(x)
+    ]
+    fixed = _arguments(evaluation, without=axis)
+    panels = [(axis, name, evaluation.name, fixed, rows) for name in columns]
+    function = FORMULAS[evaluation.name]
+    return Drawn(
+        name=evaluation.name,
+        title=f"{evaluation.name} ({fixed})" if fixed else evaluation.name,
+        how_to_read=f"{section(function, 'Regime')} {section(function, 'Reference')}",
+        rows=rows,
+        figure=_compose(
+            panels,
+            _draw_prediction,
+            (),
+            columns=min(len(panels), 3),
+            width=WIDE if len(panels) > 1 else 4.6,
+            height=2.9,
+        ),
+        narrow=_compose(panels, _draw_prediction, (), columns=1, width=NARROW, height=2.5),
+    )
+
+
+def _arguments(evaluation: Evaluation, without: str = "") -> str:
+    """Its arguments in words, a long list by its length."""
+    words = []
+    for name, value in evaluation.arguments.items():
+        if isinstance(value, list) and len(value) > 4:
+            value = f"[{len(value)} numbers]"
+        elif isinstance(value, float):
+            value = f"{value:g}"
+        if name != without:
+            words.append(f"{name}={value}")
+    return ", ".join(words)
+
+
+def _draw_prediction(axes: Axes, panel: tuple[str, str, str, str, Sequence[Row]]) -> None:
+    axis, name, title, fixed, rows = panel
+    points = [row for row in rows if math.isfinite(row[name]) and math.isfinite(row[axis])]
+    axes.set_xlabel(axis.replace("_", " "))
+    axes.set_ylabel(name.replace("_", " ") if name != title else "")
+    axes.set_title(title.replace("_", " "), pad=14)
+    axes.annotate(
+        fixed, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points",
+        va="bottom", fontsize=7, color=INK,
+    )  # fmt: skip
+    if not points:
+        axes.text(0.5, 0.5, "infinite at every point", transform=axes.transAxes, ha="center")
+        return
+    x, y = ([row[key] for row in points] for key in (axis, name))
+    axes.plot(x, y, color=BLUE)
+    for values, scale, along in (
+        (x, axes.set_xscale, axes.xaxis),
+        (y, axes.set_yscale, axes.yaxis),
+    ):
+        if min(values) > 0 and max(values) >= 10 * min(values):
+            scale("log")
+            few = max(values) < 1000 * min(values)
+            along.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+            along.set_minor_locator(NullLocator())
+            along.set_major_formatter(_power)
+
+
 def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
     if name in ERRORS:
         return _error_rows(results, name, [setting])
@@ -892,6 +972,201 @@ def along(results: Results, axis: str) -> Drawn:
     )
 
 
+# -- theory over measurement -------------------------------------------------------------------
+
+
+class Closed(NamedTuple):
+    """A closed form of a criterion of the isotropic one-step model.
+
+    Attributes:
+        statistic: what it predicts, of the runs at one n.
+        exact: whether at every d; else in the limit of large d.
+        of: its values at the sizes n, NaN outside its regime.
+    """
+
+    statistic: str
+    exact: bool
+    of: Callable[["Isotropic", np.ndarray], np.ndarray]
+
+
+class Isotropic(NamedTuple):
+    """What the closed forms of the one-step model depend on."""
+
+    dim: int
+    variance: float
+    horizon: float
+    noise_scale: float
+
+    @property
+    def u(self) -> float:
+        return float(theory.noise_to_signal(self.horizon, self.noise_scale, self.variance))
+
+    def beyond(self, critical: float, n: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Values where n is two widths, sqrt(critical), above a critical size."""
+        return np.where(n - critical > 2 * math.sqrt(critical), values, np.nan)
+
+
+def _affinity(at: Isotropic, n: np.ndarray) -> np.ndarray:
+    rate = theory.one_step_affinity_rate(n / at.dim, at.u)
+    return np.where(n <= at.dim, rate, at.beyond(at.dim, n, rate))
+
+
+def _kl_to(at: Isotropic, n: np.ndarray) -> np.ndarray:
+    return at.beyond(at.dim, n, at.dim * theory.one_step_kl_to_source(n / at.dim, at.u))
+
+
+def _kl_from(at: Isotropic, n: np.ndarray) -> np.ndarray:
+    value = at.dim * theory.one_step_kl_from_source(n / at.dim, at.u)
+    return at.beyond(at.dim * (1 + at.u), n, value)
+
+
+def _spread(at: Isotropic, n: np.ndarray) -> np.ndarray:
+    """E tr Sigma_G / tr C: (B1), (B2), in units of the variance of x_T."""
+    slope = theory.one_step_second_moment(
+        at.dim, n, at.horizon, at.noise_scale, variance=at.variance
+    )
+    return slope * math.exp(-2 * at.horizon) * (1 + at.u)
+
+
+def _gap(at: Isotropic, n: np.ndarray) -> np.ndarray:
+    """(B13) under the paper's kernel, where n is ten times the effective dimension."""
+    width = math.sqrt(at.variance) * n ** (-1 / at.dim)
+    spectrum, value = [at.variance] * at.dim, np.full(n.shape, np.nan)
+    valid = n >= 10 * theory.effective_dimension(spectrum, width)
+    value[valid] = theory.likelihood_gap(
+        spectrum, n[valid], width[valid], "one_step", at.horizon, at.noise_scale
+    )
+    return value
+
+
+CLOSED: dict[str, Closed] = {
+    "affinity_rate": Closed("mean", False, _affinity),
+    "kl_to_source": Closed("median", False, _kl_to),
+    "kl_from_source": Closed("median", False, _kl_from),
+    "spread_ratio": Closed("mean", True, _spread),
+    "log_likelihood_gap": Closed("mean", False, _gap),
+}
+
+
+def closed_forms(at: Measurement) -> tuple[Isotropic, dict[str, Closed]] | None:
+    """What is known of a measurement: one step, scalar start, an isotropic Gaussian source."""
+    model, source = at.model, at.source
+    if (
+        model.kind != "linear_one_step"
+        or (model.start, model.ridge, model.n_noise_draws) != ("scalar", 0.0, 1)
+        or source.kind != "gaussian"
+        or (source.spectrum, source.covariance) != (None, None)
+    ):
+        return None
+    known = {name: form for name, form in CLOSED.items() if name in at.measured}
+    if at.bandwidth != "paper":
+        known.pop("log_likelihood_gap", None)
+    variance, noise = source.build().std ** 2, model.noise
+    isotropic = Isotropic(source.dim, float(variance), noise.horizon, noise.noise_scale)
+    return (isotropic, known) if known else None
+
+
+def predicted(results: Results, setting: Setting) -> Drawn | None:
+    """Closed-form curves over the measured points, with the largest standardized deviation.
+
+    A prediction is *off* where a point deviates from it by more standard errors than chance gives
+    with probability 1e-3 over the whole figure and by a share of more than 2 %, or 4/d where it is
+    a limit of large d.
+
+    Returns:
+        the figure; None where nothing is predicted.
+    """
+    found = closed_forms(results.sweep.measurement(setting))
+    if found is None:
+        return None
+    at, forms = found
+    fine = np.geomspace(results.sweep.n[0], results.sweep.n[-1], 400)
+    bar = _chance_level(len(forms) * len(results.sweep.n))
+    items: list[tuple[Panel, np.ndarray, bool]] = []
+    for name, form in forms.items():
+        rows = curve(results, name, "model", setting, statistic=form.statistic)
+        values = form.of(at, np.array([float(row["n"]) for row in rows]))
+        rows = [
+            row | {"exact": form.exact} | _deviation(row, float(value))
+            for row, value in zip(rows, values, strict=True)
+        ]
+        allowed = 0.02 if form.exact else 4 / at.dim  # the scalar start itself is estimated
+        compared = [row for row in rows if row["z"] is not None]
+        off = any(abs(r["z"]) > bar and abs(r["relative"]) > allowed for r in compared)
+        kind = "exact" if form.exact else "large d"
+        panel = Panel(
+            title=f"{CRITERIA[name].title}: off" if off else CRITERIA[name].title,
+            notes=[f"{form.statistic}; theory: {kind}", _largest(compared)],
+            rows=rows,
+            settings=[setting],
+            sizes=results.sweep.n,
+        )
+        items.append((panel, form.of(at, fine), off))
+    wrong = [panel.title.removesuffix(": off") for panel, _, off in items if off]
+    words = f"Off: {', '.join(wrong)}." if wrong else "None is off."
+    handles = [Line2D([], [], **PREDICTION), Line2D([], [], **POINTS)]
+    panels = [(panel, fine, line, off) for panel, line, off in items]
+    return Drawn(
+        name="theory",
+        title="Prediction and measurement",
+        how_to_read=f"{HOW_PREDICTED} {words}",
+        rows=[row for panel, _, _ in items for row in panel.rows],
+        figure=_compose(
+            panels, _draw_predicted, handles, columns=min(len(panels), 3), width=WIDE, height=2.6
+        ),
+        narrow=_compose(panels, _draw_predicted, handles, columns=1, width=NARROW, height=2.6),
+    )
+
+
+HOW_PREDICTED = (
+    "Lines are closed forms, without any fitted number, drawn in their regime alone; points are "
+    "runs with 95 % intervals. A prediction is off where a point lies outside what chance gives "
+    "once in 1000 such figures, and off by a share of 2 %, or 4/d for limits of large d."
+)
+PREDICTION: Look = {"color": INK, "linewidth": 1.2, "label": "theory", "zorder": 1.5}
+POINTS: Look = {"color": BLUE, "linestyle": "none", "marker": "o", "label": "model, 95 %"}
+OFF = "#c00000"
+
+
+def _deviation(row: Row, value: float) -> Row:
+    """A prediction, and how many standard errors and what share the measurement lies off it."""
+    found: Row = {"predicted": value, "z": None, "relative": None}
+    if not math.isfinite(value):
+        return found | {"predicted": None}
+    low, high = row["low"], row["high"]
+    if low is None or high is None or not low < high < math.inf:
+        return found
+    error, off = (high - low) / (2 * 1.96), row["value"] - value
+    return found | {"z": off / error, "relative": off / value}
+
+
+def _largest(compared: Sequence[Row]) -> str:
+    if not compared:
+        return "no n in its regime"
+    worst = max(compared, key=lambda row: abs(row["z"]))
+    share = f"{100 * worst['relative']:+.1f}".replace("-", "−")
+    return f"at most {abs(worst['z']):.1f} s.e. off, {share} % at n = {worst['n']}"
+
+
+def _chance_level(n_points: int) -> float:
+    """Standard errors that one of so many points exceeds with probability 1e-3."""
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - 1e-3 / (2 * n_points)))
+
+
+def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, bool]) -> None:
+    panel, x, y, off = item
+    _draw_panel(axes, panel)
+    for points in axes.containers:
+        points[0].set_linestyle("none")
+    if off:
+        axes.set_title(panel.title, pad=4 + 9.5 * len(panel.notes), color=OFF)
+    limits = axes.get_ylim()
+    axes.plot(x, np.where(np.isfinite(y), y, np.nan), **PREDICTION)
+    axes.set_ylim(limits)
+
+
 # -- all of them -------------------------------------------------------------------------------
 
 
@@ -924,6 +1199,13 @@ def _figures_of(results: Results, settings: Sequence[Setting]) -> Iterator[Drawn
         yield memorization(results, settings)
     if "quality" in axes:
         yield quality(results, settings)
+    for setting in settings:
+        overlay = predicted(results, setting)
+        if overlay is not None:
+            several = len(settings) > 1
+            place = f"-{settings.index(setting) + 1}" if several else ""
+            title = f"{overlay.title} ({label(setting)})" if several else overlay.title
+            yield replace(overlay, name=f"{overlay.name}{place}", title=title)
     if set(ERRORS) & set(results.sweep.measured):
         with contextlib.suppress(DataError):  # the data have gone; their scale is not known
             yield errors(results, settings)

@@ -42,9 +42,11 @@ None. Assumed throughout: the curve is smooth on the scale of the grid. Where it
 step of the grid the intervals are those of the interpolation, and a note says so.
 """
 
+import csv
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -1012,3 +1014,307 @@ def _beyond(sizes: Array, replicates: int, *, above: bool) -> Suggestion:
         raise DataError(f"The onset lies below n = {near:g} and no smaller size is left to try.")
     side = "beyond the largest size" if above else "before the smallest size"
     return Suggestion(n=int(n), replicates=replicates, expected_width=None, reason=side)
+
+
+# Rates as others publish them, equation (7)
+
+Law = Literal["logistic", "exponential"]
+
+
+def read_curve(path: str | Path) -> tuple[Array, Array, Array | None]:
+    """Sizes, rates and, where there is such a column, trials of a CSV file.
+
+    Args:
+        path: a file with the columns n, rate and perhaps trials, in any order.
+
+    Raises:
+        DataError: if the file cannot be read, lacks a column or holds anything but numbers.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, skipinitialspace=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as CSV: {error}.") from None
+    names = [str(name).strip().lower() for name in (rows[0] if rows else ())]
+    if not {"n", "rate"} <= set(names):
+        raise DataError(
+            f"{path} has the columns {', '.join(names) or 'of an empty file'}; n and rate are "
+            "needed, and trials where they are known."
+        )
+    table = {
+        name: _numbers(f"{path}, column {name}", [row[key] for row in rows])
+        for name, key in zip(names, rows[0], strict=True)
+        if name in ("n", "rate", "trials")
+    }
+    return table["n"], table["rate"], table.get("trials")
+
+
+def curve_onset(
+    n: ArrayLike,
+    rate: ArrayLike,
+    trials: ArrayLike | None = None,
+    *,
+    law: Law = "logistic",
+    confidence: float = 0.95,
+) -> Onset:
+    """The size at which a published rate passes 1/2, by one of the laws (7).
+
+    Args:
+        n: sizes, distinct, at least 2.
+        rate: shares between 0 and 1 that fall with n (replication) or rise (generalization).
+        trials: how many trials each share is of; None where it is not known.
+        law: logistic in ln n, or exponential in n, which only falls.
+        confidence: probability with which the interval covers.
+
+    Returns:
+        n* with its interval; position 0 is rate 1 of a falling curve, rate 0 of a rising one.
+
+    Raises:
+        DataError: for rates that are no shares, or that neither rise nor fall.
+        ConfigError: for an unknown law, or the exponential law of a rising curve.
+
+    Reference:
+        Feng, Guo, Benitez-Quiroz and Martinez 2021, ICCV, for the exponential law of replication;
+        McCullagh and Nelder 1989, Generalized Linear Models, section 4.5, for phi.
+    """
+    require_confidence(confidence)
+    if law not in ("logistic", "exponential"):
+        raise ConfigError(f"law is {law!r}; logistic and exponential are known.")
+    sizes, order = _require_sizes(n)
+    shares = _numbers("rate", rate)
+    if shares.shape != sizes.shape or not ((shares >= 0) & (shares <= 1)).all():
+        raise DataError(
+            f"One rate between 0 and 1 a size is needed, got {_listed(np.atleast_1d(shares))}. "
+            "Divide percentages by 100."
+        )
+    weights = np.ones(len(sizes)) if trials is None else _numbers("trials", trials)
+    weights = np.broadcast_to(weights, sizes.shape) if weights.ndim == 0 else weights
+    if weights.shape != sizes.shape or not (np.isfinite(weights) & (weights >= 1)).all():
+        raise DataError(f"One number of trials >= 1 a size is needed, got {_listed(weights)}.")
+    shares, weights, x = shares[order], weights[order], np.log(sizes)
+    trend = float(np.sum(weights * (x - np.average(x, weights=weights)) * shares))
+    if trend == 0 or np.ptp(shares) == 0:
+        raise DataError("The rates neither rise nor fall with n, so that they cross nothing.")
+    falls = trend < 0
+    if law == "exponential" and not falls:
+        raise ConfigError("The exponential law is one of falling rates, and these rise with n.")
+    position = 1 - shares if falls else shares
+    return _from_rates(sizes, position, weights, trials is not None, falls, law, confidence)
+
+
+def _from_rates(
+    sizes: Array,
+    position: Array,
+    weights: Array,
+    counted: bool,
+    falls: bool,
+    law: Law,
+    confidence: float,
+) -> Onset:
+    """Onset of a rate by the profile of its likelihood on a grid, refined at the maximum."""
+    from scipy.optimize import minimize
+    from scipy.special import chdtrc, chdtri, fdtri, xlogy
+
+    x = np.log(sizes)
+    centres = np.linspace(x[0] - 3, x[-1] + 3, 801)
+    reach = (0.02, 20.0) if law == "logistic" else (sizes[0] / 50, 50 * sizes[-1])
+    scales = np.linspace(math.log(reach[0]), math.log(reach[1]), 81)
+
+    def loss(centre: Array, scale: Array) -> Array:
+        p = np.clip(_law_position(law, sizes, centre, scale), 1e-12, 1 - 1e-12)
+        return -(weights * (position * np.log(p) + (1 - position) * np.log1p(-p))).sum(-1)
+
+    surface = loss(centres[:, None, None], scales[:, None])
+    row, column = np.unravel_index(np.argmin(surface), surface.shape)
+    start = np.array([centres[row], scales[column]])
+    refined = minimize(lambda t: float(loss(t[0], t[1])), start, method="Nelder-Mead")
+    best, least = (
+        (refined.x, refined.fun) if refined.fun < surface.min() else (start, surface.min())
+    )
+    saturated = -(weights * (xlogy(position, position) + xlogy(1 - position, 1 - position))).sum()
+    deviance, degrees = max(0.0, 2 * (least - saturated)), len(sizes) - 2
+    notes = []
+    if counted:
+        misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
+        drop = float(chdtri(1, 1 - confidence)) / 2 * (deviance / degrees if misfit else 1.0)
+        if misfit:
+            notes.append(f"the {law} law does not fit; the interval allows for its misfit")
+    elif degrees > 0:
+        drop = float(fdtri(1, degrees, confidence)) / 2 * deviance / degrees
+        notes.append("no trials are known: the interval rests on the scatter about the law alone")
+    else:
+        drop = math.inf
+        notes.append("two rates without trials allow no interval")
+    if (np.diff(position) < 0).any():
+        notes.append("the rates are not monotone")
+    inside = centres[surface.min(1) - least <= drop]
+    low, high = (inside[0], inside[-1]) if len(inside) else (best[0], best[0])
+    low, high = min(low, best[0]), max(high, best[0])
+    censored: Censored = "above" if best[0] > x[-1] else "below" if best[0] < x[0] else "no"
+    located = _Located(
+        onset=math.exp(best[0]) if censored == "no" else None,
+        low=math.exp(min(low, x[-1])) if low > x[0] else None,
+        high=math.exp(max(high, x[0])) if high < x[-1] else None,
+        width=_law_width(law, best) if censored == "no" else None,
+        censored=censored,
+    )
+    points = [
+        _point(size, [p, math.nan, math.nan], 1) for size, p in zip(sizes, position, strict=True)
+    ]
+    if counted:
+        points = _share_points(sizes, position * weights, weights, 0.0, 1.0, confidence)
+    return _finish(
+        located,
+        confidence=confidence,
+        crossing=f"rate = 0.5, {law} law",
+        floor=float(falls),
+        ceiling=float(not falls),
+        points=points,
+        notes=notes,
+    )
+
+
+def _law_position(law: Law, sizes: Array, centre: Array, scale: Array) -> Array:
+    """Position of (7): 1 less the rate that falls."""
+    from scipy.special import expit
+
+    with np.errstate(over="ignore"):
+        if law == "logistic":
+            return expit((np.log(sizes) - centre) / np.exp(scale))
+        return 1 - np.minimum(1.0, 0.5 * np.exp((np.exp(centre) - sizes) / np.exp(scale)))
+
+
+def _law_width(law: Law, best: Array) -> float | None:
+    """ln n between positions 0.1 and 0.9; None where the exponential law starts beyond 0.1."""
+    if law == "logistic":
+        return _LOGISTIC_WIDTH * math.exp(best[1])
+    n, w = math.exp(best[0]), math.exp(best[1])
+    first, last = n - w * math.log(1.8), n + w * math.log(5)
+    return math.log(last / first) if first > 0 else None
+
+
+# Scaling with dimension, equation (8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """How the onset grows with dimension, equation (8).
+
+    Attributes:
+        exponent: a in n* ~ d^a.
+        low, high: ends of its profile-likelihood interval; None where it has none.
+        sharpening: c; the curve in ln n narrows like d^-c.
+        deviance: twice what a curve through every point would gain.
+        degrees: number of points less four parameters.
+        inflation: deviance over degrees where (8) does not fit (p < 0.01), else 1.
+        linear_loss: log likelihood that a = 1 loses.
+        linear_p_value: of the likelihood ratio, scaled by `inflation`.
+        confidence: of the interval.
+    """
+
+    exponent: float
+    low: float | None
+    high: float | None
+    sharpening: float
+    deviance: float
+    degrees: int
+    inflation: float
+    linear_loss: float
+    linear_p_value: float
+    confidence: float
+
+    def __str__(self) -> str:
+        fits = "fits" if self.inflation == 1 else "does not fit"
+        return (
+            f"n* ~ d^a, a = {bracket(self.exponent, self.low, self.high)}; a = 1 loses "
+            f"{self.linear_loss:.3g} nats (p = {self.linear_p_value:.2g}); one curve for all d "
+            f"{fits}: deviance {self.deviance:.3g} on {self.degrees} degrees of freedom"
+        )
+
+
+def fit_scaling(
+    dim: ArrayLike,
+    n: ArrayLike,
+    successes: ArrayLike,
+    trials: ArrayLike,
+    *,
+    ceiling: float = 1.0,
+    confidence: float = 0.95,
+) -> Scaling:
+    """Fit one curve to shares at several dimensions, equation (8).
+
+    Args:
+        dim: d of each share, at least two different ones.
+        n: size of each share.
+        successes: successes of each share.
+        trials: trials of each share, or one number for all.
+        ceiling: share where nothing is memorized; 1/2 for the size-matched delta.
+        confidence: probability with which the interval covers.
+
+    Raises:
+        DataError: for fewer than two dimensions, or counts that are no counts.
+
+    Reference: theory note (G5); Fisher and Barber 1972, Phys. Rev. Lett. 28, 1516.
+    """
+    from scipy.optimize import brentq, minimize
+    from scipy.special import chdtrc, chdtri, log_ndtr, xlogy
+
+    require_confidence(confidence)
+    d, sizes = _numbers("dim", dim), _numbers("n", n)
+    if d.ndim != 1 or d.shape != sizes.shape or len(np.unique(d)) < 2 or (d <= 0).any():
+        raise DataError(
+            "Scaling needs a dimension and a size for every share, and at least two dimensions; "
+            f"got dimensions {_listed(np.unique(d))}."
+        )
+    k, m = _require_counts(successes, trials, np.arange(len(d)))
+    if not 0 < ceiling <= 1:
+        raise ConfigError(f"ceiling is a share above 0 and at most 1, got {ceiling}.")
+    x, log_d = np.log(sizes), np.log(d)
+    log_d -= log_d.mean()
+
+    def loss(theta: Array, a: float | None = None) -> float:
+        slope, rest = (theta[0], theta[1:]) if a is None else (a, theta)
+        z = np.exp(rest[1] + rest[2] * log_d) * (x - slope * log_d - rest[0])
+        p = np.clip(ceiling * np.exp(log_ndtr(z)), 1e-300, 1.0)
+        return -float((xlogy(k, p) + xlogy(m - k, np.maximum(1 - p, 1e-300))).sum())
+
+    def least(start: Array, a: float | None = None) -> tuple[float, Array]:
+        options = {"maxiter": 8000, "maxfev": 8000, "xatol": 1e-7, "fatol": 1e-9}
+        found = minimize(loss, start, args=(a,), method="Nelder-Mead", options=options)
+        again = minimize(loss, found.x, args=(a,), method="Nelder-Mead", options=options)
+        return float(again.fun), again.x
+
+    starts = [np.array([a, b, s, 0.0]) for a in (0.5, 1.0, 1.5)
+              for b in np.quantile(x, [0.3, 0.7]) for s in (0.0, 1.0)]  # fmt: skip
+    best, theta = min((least(start) for start in starts), key=lambda found: found[0])
+    saturated = -float((xlogy(k, k / m) + xlogy(m - k, 1 - k / m)).sum())
+    deviance, degrees = max(0.0, 2 * (best - saturated)), len(d) - 4
+    misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
+    inflation = deviance / degrees if misfit else 1.0
+    drop = inflation * float(chdtri(1, 1 - confidence)) / 2
+
+    def excess(a: float) -> float:
+        return least(theta[1:], a)[0] - best - drop
+
+    ends: list[float | None] = []
+    for side in (-1, 1):
+        inner, outer = 0.0, 0.05
+        while excess(theta[0] + side * outer) < 0 and outer < 4:
+            inner, outer = outer, 2 * outer
+        found = math.nan
+        if outer < 4:
+            found = brentq(excess, theta[0] + side * inner, theta[0] + side * outer, xtol=1e-4)
+        ends.append(found if isinstance(found, float) and math.isfinite(found) else None)
+    linear = max(0.0, least(theta[1:], 1.0)[0] - best)
+    return Scaling(
+        exponent=float(theta[0]),
+        low=ends[0],
+        high=ends[1],
+        sharpening=float(theta[3]),
+        deviance=deviance,
+        degrees=degrees,
+        inflation=inflation,
+        linear_loss=linear,
+        linear_p_value=float(chdtrc(1, 2 * linear / inflation)),
+        confidence=confidence,
+    )

@@ -264,7 +264,7 @@ def _bridge(noise: NoiseProcess, t: Times, s: Times) -> tuple[Times, Times]:
 
 @dataclass(frozen=True, kw_only=True)
 class DDPM(_Stepwise):
-    """Ancestral sampling, equation (3): a noisy step towards each clean mean.
+    """Ancestral sampling: a noisy step towards each clean mean, equation (3).
 
     Reference:
         Ho, Jain and Abbeel 2020, equation (7), with the posterior variance of its section 3.2.
@@ -284,7 +284,7 @@ class DDPM(_Stepwise):
 
 @dataclass(frozen=True, kw_only=True)
 class DDIM(_Stepwise):
-    """Equation (4): eta = 0 adds no noise, eta = 1 is DDPM.
+    """Implicit sampling, equation (4): eta = 0 adds no noise, eta = 1 is DDPM.
 
     Raises:
         ConfigError: eta outside [0, 1].
@@ -322,7 +322,7 @@ def _velocity(noise: NoiseProcess, denoiser: Denoiser, x_t: Samples, t: Times) -
 
 @dataclass(frozen=True, kw_only=True)
 class Euler(_Stepwise):
-    """Euler's rule on the probability-flow equation (5)."""
+    """Euler's rule on the probability flow, equation (5): no noise, one denoising a step."""
 
     order: ClassVar[int] = 1
 
@@ -332,7 +332,9 @@ class Euler(_Stepwise):
 
 @dataclass(frozen=True, kw_only=True)
 class Heun(_Stepwise):
-    """Heun's rule on the probability-flow equation (5): two denoisings a step but the last.
+    """Heun's rule on the probability flow, equation (5): order 2 for two denoisings a step.
+
+    The last step is the clean mean, one denoising.
 
     Reference:
         Karras et al. 2022, Elucidating the design space of diffusion-based generative models,
@@ -349,7 +351,7 @@ class Heun(_Stepwise):
 
 @dataclass(frozen=True, kw_only=True)
 class EulerMaruyama(_Stepwise):
-    """The Euler-Maruyama rule on the reverse equation (6), its noise switched off at the end.
+    """Euler's rule on the reverse diffusion, equation (6): noise in every step but the last.
 
     Reference:
         Song et al. 2021, section 4.1. Its order is the weak one, of mean and covariance.

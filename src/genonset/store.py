@@ -28,7 +28,7 @@ from genonset import verdict
 from genonset.criteria import DERIVED, ROLES, criterion_onset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.experiment import Result, floor_values
-from genonset.onset import Onset
+from genonset.onset import Onset, Scaling, fit_scaling
 from genonset.spec import Sweep
 
 if TYPE_CHECKING:
@@ -338,6 +338,35 @@ class Results:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
         return self._onsets[place]
+
+    def scaling(self, criterion: str) -> Scaling:
+        """How the onset of a share of positive deltas grows with the dimension of the source.
+
+        Raises:
+            ConfigError: for another criterion, or where `source.dim` is not the only axis.
+        """
+        if criterion not in ("delta", "delta_held_out") or criterion not in self.sweep.measured:
+            raise ConfigError(
+                f"Scaling is fitted to the shares of delta or delta_held_out, where measured; got "
+                f"{criterion!r} in {self.folder}."
+            )
+        dims = [setting.get("source.dim") for setting in self.settings]
+        if None in dims or any(len(setting) > 1 for setting in self.settings):
+            raise ConfigError(
+                f"{self.folder} has the axes {', '.join(self.settings[0]) or 'none'}; scaling "
+                'needs source.dim alone: add axes = { "source.dim" = [8, 16, 32] } to its spec.'
+            )
+        rows = []
+        for dim, setting in zip(dims, self.settings, strict=True):
+            signs = self.matrix(f"{criterion}_positive", "model", setting)
+            for n, column in zip(self.sweep.n, signs.T, strict=True):
+                known = column[~np.isnan(column)]
+                if len(known):
+                    rows.append((dim, n, known.sum(), len(known)))
+        if not rows:
+            raise DataError(f"{self.folder} has no finished cells yet.")
+        ceiling = 0.5 if criterion == "delta_held_out" else 1.0
+        return fit_scaling(*np.transpose(rows), ceiling=ceiling)
 
     def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
         """How many cells of each n are copying, train-biased, poor, generalizing, undecided.
