@@ -193,3 +193,6 @@ def test_refusals():
         kernel_model(rows(5, 3, "r"), bandwidth=-1.0)
     with pytest.raises(ConfigError, match="n_features >= 1"):
         kernel_model(rows(5, 3, "r"), n_features=0)
+    tiny = kernel_model(rows(40, 2, "r"), ridge=1e-30, n_noise_draws=3, bandwidth=9.0)
+    with pytest.raises(ConfigError, match=r"ridge = 1e-30.*120 noisy rows.*larger ridge"):
+        tiny(rows(2, 2, "q"), TIMES[0])

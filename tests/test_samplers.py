@@ -15,7 +15,7 @@ from genonset.denoisers import (
     fit_linear,
     population_linear,
 )
-from genonset.errors import ConfigError
+from genonset.errors import ConfigError, DivergedError
 from genonset.noise import OrnsteinUhlenbeck, Rectified, VariancePreserving, at_horizon
 from genonset.samplers import (
     DDIM,
@@ -282,6 +282,12 @@ def test_refusals():
         Heun(OU).sample(Shapeless(), 3, generator=torch.Generator())
     with pytest.raises(ConfigError, match="not affine"):
         Heun(OU).propagate(ExactDenoiser(MIXTURE, OU))
+    overflowing = Shapeless()
+    overflowing.forward = lambda x_t, t: x_t * 1e200
+    with pytest.raises(DivergedError, match=r"Heun.*9 steps with Shapeless"):
+        Heun(OU, n_steps=9, start=Gaussian([0.0], 1.0)).sample(
+            overflowing, 3, generator=torch.Generator()
+        )
     affine = AffineDenoiser(torch.zeros(1).double(), torch.eye(1).double(), 3.0)
     with pytest.raises(ConfigError, match="fitted at time"):
         Heun(OU).propagate(affine)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from genonset import seeds
@@ -19,7 +20,15 @@ from genonset.errors import ConfigError, DataError, DivergedError, StoreError
 from genonset.networks import ResidualMLP
 from genonset.noise import OrnsteinUhlenbeck
 from genonset.sources import Empirical, Gaussian
-from genonset.training import Monitor, Probe, Recipe, _crossing, train, train_together
+from genonset.training import (
+    Monitor,
+    Probe,
+    Recipe,
+    _crossing,
+    growth_exponent,
+    train,
+    train_together,
+)
 
 NOISE = OrnsteinUhlenbeck(horizon=2.0)
 
@@ -346,6 +355,33 @@ def test_a_larger_budget_continues(tmp_path):
         long_run(file, steps=40)
 
 
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    def attempt():
+        monitor = Monitor(points(8), points(8, name="h"))
+        done = train(
+            fresh_denoiser(),
+            points(8),
+            Recipe(steps=50),
+            generator=seeds.generator(0),
+            monitor=monitor,
+            checkpoint=tmp_path / "run.pt",
+            until=lambda m: m.probes[-1].step >= 7,
+        )
+        return done.steps, weights(done.denoiser)
+
+    (first, then), (again, now) = attempt(), attempt()
+    assert first == again == 7
+    assert torch.equal(then, now)
+
+
+def test_a_monitor_without_a_sampler_knows_no_times():
+    monitor = Monitor(points(8), points(8, name="h"))
+    monitor.probe(3, fresh_denoiser())
+    assert monitor.tau_gen.censored
+    assert monitor.tau_mem.censored
+    assert monitor.verdict == "undecided"
+
+
 @pytest.mark.parametrize("damage", [lambda c: c[:-1], lambda c: c[:10], lambda c: b"x" + c[1:]])
 def test_damaged_checkpoints_are_refused(tmp_path, damage):
     file = tmp_path / "run.pt"
@@ -570,6 +606,30 @@ def test_crossing_interval_spans_the_plausible_probes():
     assert (found.low, found.step, found.high) == (1, pytest.approx(20.0), 160)
     assert str(found) == "step 20 [1, 160]"
     assert str(_crossing([(7, -1.0)], [(7, -1.0)], [(7, -1.0)])) == "not within 7 steps"
+
+
+def test_growth_exponent_is_a_regression_with_its_interval():
+    """Against SciPy's regression and Student quantile."""
+    n = [128, 128, 256, 256, 512, 1024]
+    tau = [5273.0, 5222.0, 9735.0, 11226.0, 23791.0, 41000.0]
+    line = stats.linregress([math.log(v) for v in n], [math.log(v) for v in tau])
+    half = stats.t.ppf(0.95, 4) * line.stderr
+    found = growth_exponent(n, tau, confidence=0.9)
+    expected = (line.slope, line.slope - half, line.slope + half)
+    assert (found.value, found.low, found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("n", "tau", "said"),
+    [
+        ([1, 2], [1, 2], "three runs"),
+        ([2, 2, 2], [1, 2, 3], "two sizes"),
+        ([1, 2, 4, 8], [1, 2, math.inf, math.inf], "2 of 4 runs.*largest n: 8"),
+    ],
+)
+def test_growth_exponents_that_do_not_exist(n, tau, said):
+    with pytest.raises(DataError, match=said):
+        growth_exponent(n, tau)
 
 
 @pytest.mark.parametrize(

@@ -437,11 +437,11 @@ class KernelDenoiser(Denoiser):
         if by_row:
             centred -= centred.mean(1, keepdim=True)
             centred.diagonal().add_(penalty)
-            coefficients = torch.cholesky_solve(clean, torch.linalg.cholesky(centred))
+            coefficients = self._solve(centred, clean)
         elif penalty > 0:
             gram = centred.T @ centred
             gram.diagonal().add_(penalty)
-            coefficients = torch.cholesky_solve(centred.T @ clean, torch.linalg.cholesky(gram))
+            coefficients = self._solve(gram, centred.T @ clean)
         else:
             cutoff = 8 * torch.finfo(torch.float64).eps * max(centred.shape)
             found = torch.linalg.lstsq(centred, clean, rcond=cutoff, driver="gelsd")
@@ -451,6 +451,15 @@ class KernelDenoiser(Denoiser):
             coefficients=coefficients,
             intercept=self.rows.mean(0) - offset @ coefficients,
         )
+
+    def _solve(self, penalized: Tensor, right: Tensor) -> Tensor:
+        factor, failed = torch.linalg.cholesky_ex(penalized)
+        if int(failed):
+            raise ConfigError(
+                f"ridge = {self.ridge} is below what float64 resolves for {len(self.rows)} noisy "
+                "rows: their kernel is singular to rounding. Use a larger ridge."
+            )
+        return torch.cholesky_solve(right, factor)
 
     def _kernel(self, queries: Vectors, level: "_Level") -> Tensor:
         """What multiplies the coefficients: x itself, its features, or its kernel with the rows.

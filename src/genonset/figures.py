@@ -1049,7 +1049,8 @@ CLOSED: dict[str, Closed] = {
 
 
 def closed_forms(at: Measurement) -> tuple[Isotropic, dict[str, Closed]] | None:
-    """What is known of a measurement: one step, scalar start, an isotropic Gaussian source."""
+    """What is known of a measurement: the paper's noise, one step from the scalar start, an
+    isotropic Gaussian source."""
     model, source = at.model, at.source
     if (
         model.kind != "linear_one_step"

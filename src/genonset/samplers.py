@@ -53,7 +53,7 @@ import torch
 from torch import Tensor
 
 from genonset.denoisers import AffineDenoiser, Denoiser, score
-from genonset.errors import ConfigError
+from genonset.errors import ConfigError, DivergedError
 from genonset.noise import NoiseProcess, at_horizon
 from genonset.sources import Gaussian, centre
 from genonset.tensors import Samples, Times, Vectors
@@ -108,12 +108,22 @@ class Sampler(ABC):
         return moved + spread * z.to(moved.device)
 
     def sample(self, denoiser: Denoiser, n: int, *, generator: torch.Generator) -> Samples:
-        """Draw n points, shape (n, *shape); equal generators give equal noise to any model."""
+        """Draw n points, shape (n, *shape); equal generators give equal noise to any model.
+
+        Raises:
+            DivergedError: the samples stopped being finite numbers.
+        """
         x = self.start_for(denoiser).sample(n, generator=generator)
         if denoiser.shape is not None:
             x = x.reshape(n, *denoiser.shape)
         for t, s in itertools.pairwise(self.times):
             x = self.step(denoiser, x, t, s, generator=generator)
+        if not bool(torch.isfinite(x).all()):
+            raise DivergedError(
+                f"{type(self).__name__} ended on values that are not finite, in "
+                f"{len(self.times) - 1} steps with {type(denoiser).__name__}. Check that the "
+                "denoiser is finite at every time; take more steps, or the grid log_snr."
+            )
         return x
 
     @torch.no_grad()

@@ -29,6 +29,12 @@ by interpolation between probes, linear in the criterion and in log steps. Their
 from the probe before the first plausible crossing to the probe after the first certain one: by
 the Wilson interval of the fraction, and by the spread of the quality of fresh points.
 
+How a time grows with n is the slope b of the least-squares line
+
+    (6)  log tau = a + b log n
+
+with Student's interval on (runs - 2) degrees of freedom.
+
 A checkpoint holds all that the remaining steps depend on, behind its own digest, and replaces its
 predecessor at once: a killed run resumes from it to the same bits on a CPU.
 """
@@ -55,7 +61,7 @@ from genonset import seeds
 from genonset.denoisers import Denoiser, NeuralDenoiser, check_network
 from genonset.distances import sliced_wasserstein
 from genonset.errors import ConfigError, DataError, DivergedError, StoreError
-from genonset.estimates import Estimate, bracket
+from genonset.estimates import Estimate, bracket, require_confidence
 from genonset.networks import parameter_count
 from genonset.noise import NoiseProcess
 from genonset.tensors import Samples, flatten, require_finite
@@ -198,10 +204,11 @@ def train(
     """
     points = _points(denoiser, training)
     run = _Run(denoiser, points, recipe, generator)
-    n_steps, done = recipe.n_steps(len(points)), False
+    n_steps = recipe.n_steps(len(points))
     file = None if checkpoint is None else Path(checkpoint)
     if file is not None and file.exists():
         run.restore(file, n_steps, monitor)
+    done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
     written = time.monotonic()
     recent: deque[Tensor] = deque(maxlen=max(1, n_steps // 100))
     denoiser.network.train()
@@ -677,9 +684,10 @@ class Monitor:
         self.path = None if path is None else Path(path)
         self.probes: list[Probe] = []
         self._borrowed = fresh is None
-        self._reference, self._fresh_quality = self._calibrate(sets[2].double())
-        chance = 0.0 if sampler is None else memorized_fraction(held_out, training).value
-        self._memorized = chance + (1 - chance) * MEMORIZED
+        if sampler is not None:
+            self._reference, self._fresh_quality = self._calibrate(sets[2].double())
+            chance = memorized_fraction(held_out, training).value
+            self._memorized = chance + (1 - chance) * MEMORIZED
         self._started: float | None = None
         self._spent, self._last_cost = 0.0, 0.0
 
@@ -797,11 +805,11 @@ class Monitor:
     @property
     def tau_gen(self) -> Crossing:
         """Equation (4): when samples became as good as fresh points are, within a factor 2."""
-        fresh, fresh_error = self._fresh_quality
         curves: tuple[list[tuple[int, float]], ...] = ([], [], [])
         for p in self.probes:
             if p.quality is None or p.quality_error is None:
                 continue
+            fresh, fresh_error = self._fresh_quality
             error = 2 * math.hypot(p.quality_error, POOR * fresh_error)
             error = 0.0 if math.isnan(error) else error
             for curve, shift in zip(curves, (0.0, error, -error), strict=True):
@@ -881,3 +889,43 @@ def _interpolated(curve: Curve) -> float | None:
         return None if k is None else float(curve[0][0])
     (s, below), (t, above) = curve[k - 1], curve[k]
     return s * (t / s) ** (below / (below - above))
+
+
+def growth_exponent(
+    n: Sequence[float], tau: Sequence[float], *, confidence: float = 0.95
+) -> Estimate:
+    """The exponent b of tau ~ n^b over training runs, equation (6).
+
+    Args:
+        n: training-set size of each run, at least two different.
+        tau: its tau_mem or tau_gen.
+        confidence: probability with which the interval covers, for equal and normal errors of
+            log tau.
+
+    Raises:
+        DataError: fewer than three runs, one size only, or a run that did not reach its time:
+            leaving those out would bend the line.
+
+    Reference:
+        Draper and Smith 1998, Applied Regression Analysis, section 1.4.
+    """
+    from scipy.special import stdtrit
+
+    require_confidence(confidence)
+    x, y = (torch.tensor(values, dtype=torch.float64) for values in (n, tau))
+    if x.shape != y.shape or len(x) < 3 or len(x.unique()) < 2:
+        raise DataError(
+            "A growth exponent needs one time a run, at least three runs and two sizes n, got "
+            f"{len(x)} sizes and {len(y)} times."
+        )
+    reached = torch.isfinite(y) & (y > 0)
+    if not bool(reached.all()):
+        raise DataError(
+            f"{int((~reached).sum())} of {len(y)} runs did not reach their time (largest n: "
+            f"{float(x[~reached].max()):.0f}). Train longer, or leave out whole sizes n."
+        )
+    x, y = x.log() - x.log().mean(), y.log() - y.log().mean()
+    slope = float(x @ y / (x @ x))
+    error = math.sqrt(float((y - slope * x).square().sum() / ((len(x) - 2) * (x @ x))))
+    half = float(stdtrit(len(x) - 2, (1 + confidence) / 2)) * error
+    return Estimate(value=slope, low=slope - half, high=slope + half, confidence=confidence)

@@ -10,7 +10,7 @@ import pytest
 
 from genonset import figures
 from genonset.experiment import resolve
-from genonset.spec import Sweep
+from genonset.spec import CosineNoise, Sweep
 from genonset.store import Results, Store
 from genonset.sweep import run_sweep
 
@@ -80,6 +80,7 @@ def test_a_wrong_prediction_is_off(results, monkeypatch):
 @pytest.mark.parametrize("change", [
     {"model.start": "estimated"}, {"model.ridge": 0.1}, {"model.n_noise_draws": 2},
     {"source.std": None, "source.spectrum": (1.0,) * 16},
+    {"model.noise": CosineNoise(kind="cosine")},
 ])  # fmt: skip
 def test_nothing_is_predicted_of_another_model(results, change):
     at = results.sweep.measurement({})
