@@ -904,7 +904,8 @@ def _draw_prediction(axes: Axes, panel: tuple[str, str, str, str, Sequence[Row]]
         (x, axes.set_xscale, axes.xaxis),
         (y, axes.set_yscale, axes.yaxis),
     ):
-        if min(values) > 0 and max(values) >= 10 * min(values):
+        shares = values is y and max(values) <= 1 and max(values) > 0.5
+        if min(values) > 0 and max(values) >= 10 * min(values) and not shares:
             scale("log")
             few = max(values) < 1000 * min(values)
             along.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
@@ -1050,7 +1051,7 @@ def predicted(results: Results, setting: Setting) -> Drawn | None:
         allowed = 0.02 if form.finite_size is None else form.finite_size / at.dim
         compared = [row for row in rows if row["z"] is not None]
         off = any(abs(r["z"]) > bar and abs(r["relative"]) > allowed for r in compared)
-        kind = "exact" if form.finite_size is None else f"large d, within {allowed:.0%}"
+        kind = "exact" if form.finite_size is None else f"large d, within {100 * allowed:.0f} %"
         panel = Panel(
             title=f"{CRITERIA[name].title}: off" if off else CRITERIA[name].title,
             notes=[f"{form.statistic}; theory: {kind}", _largest(compared)],
