@@ -24,6 +24,7 @@ docs: .venv/installed
 benchmarks: .venv/installed
 	$(BIN)/python benchmarks/pair_sums.py
 	$(BIN)/python benchmarks/linear_cells.py
+	$(BIN)/python benchmarks/exact_denoiser.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/theory.py
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-ROOMS = ("noise", "sources", "datasets", "denoisers", "samplers", "distances", "neighbors",
-         "verdict", "published", "criteria", "experiment")  # fmt: skip
+ROOMS = ("noise", "sources", "datasets", "denoisers", "networks", "samplers", "distances",
+         "neighbors", "verdict", "training", "published", "criteria", "experiment")  # fmt: skip
 
 torch.set_num_threads(1)
 settings.register_profile("same examples", derandomize=True, deadline=None)

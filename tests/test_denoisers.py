@@ -11,13 +11,14 @@ from genonset import seeds
 from genonset.denoisers import (
     AffineDenoiser,
     ExactDenoiser,
+    NeuralDenoiser,
     fit_linear,
     population_linear,
     score,
 )
 from genonset.errors import ConfigError, DataError
 from genonset.noise import OrnsteinUhlenbeck, at_horizon
-from genonset.sources import Empirical, Gaussian
+from genonset.sources import Empirical, Gaussian, GaussianMixture
 
 PAPER = OrnsteinUhlenbeck(horizon=2.0, noise_scale=math.exp(-4))
 
@@ -146,3 +147,38 @@ def test_refusals():
     denoiser = AffineDenoiser(torch.zeros(2), torch.eye(2), 2.0)
     with pytest.raises(ConfigError, match="fitted at time 2"):
         denoiser(torch.zeros(1, 2), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("target", ["clean", "noise", "v"])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_network_that_hits_its_target_is_the_exact_denoiser(target, scale):
+    """The target from the score by autograd of the log density: eps = -sigma score."""
+    noise = OrnsteinUhlenbeck(horizon=1.5, noise_scale=scale)
+    source = GaussianMixture([1.0, 2.0], [[0.0, 1.0], [2.0, -1.0]], [0.5, 1.0])
+
+    class Ideal(torch.nn.Module):
+        def forward(self, x, told):
+            answers = []
+            for row, t in zip(x, told * noise.horizon / 50.0, strict=True):
+                alpha, sigma = float(noise.alpha(t)), float(noise.sigma(t))
+                x_t = (row * math.hypot(alpha, sigma))[None].requires_grad_()
+                (gradient,) = torch.autograd.grad(source.log_density(x_t, alpha, sigma), x_t)
+                eps = -sigma * gradient
+                x_0 = (x_t - sigma * eps) / alpha
+                answer = {"clean": x_0, "noise": eps, "v": alpha * eps - sigma * x_0}[target]
+                answers.append(answer[0].detach())
+            return torch.stack(answers)
+
+    denoiser = NeuralDenoiser(Ideal(), noise, target, clock=50.0)
+    x_t = torch.randn(5, 2, dtype=torch.float64, generator=seeds.generator(0))
+    times = torch.tensor([0.01, 0.2, 0.7, 1.1, 1.5], dtype=torch.float64)
+    exact = ExactDenoiser(source, noise)
+    expected = torch.cat([exact(x[None], t) for x, t in zip(x_t, times, strict=True)])
+    torch.testing.assert_close(denoiser(x_t, times), expected)
+    torch.testing.assert_close(denoiser(x_t, times[1]), exact(x_t, times[1]))
+
+
+@pytest.mark.parametrize("options", [{"target": "score"}, {"clock": 0.0}])
+def test_neural_denoisers_that_are_refused(options):
+    with pytest.raises(ConfigError, match="clean, noise, v and a clock > 0"):
+        NeuralDenoiser(torch.nn.Identity(), OrnsteinUhlenbeck(), **options)

@@ -10,16 +10,19 @@ if TYPE_CHECKING:
     from genonset.onset import Onset, estimate_onset
     from genonset.spec import Sweep
     from genonset.sweep import run_sweep
+    from genonset.training import Monitor, train
     from genonset.verdict import memorized_fraction
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Monitor": "training",
     "Onset": "onset",
     "estimate_onset": "onset",
     "Sweep": "spec",
     "run_sweep": "sweep",
     "memorized_fraction": "verdict",
+    "train": "training",
 }
 _ROOMS = {
     "criteria",
@@ -29,16 +32,26 @@ _ROOMS = {
     "errors",
     "estimates",
     "neighbors",
+    "networks",
     "noise",
     "onset",
     "samplers",
     "seeds",
     "sources",
+    "training",
     "theory",
     "verdict",
 }
 
-__all__ = ["Onset", "Sweep", "estimate_onset", "memorized_fraction", "run_sweep"]
+__all__ = [
+    "Monitor",
+    "Onset",
+    "Sweep",
+    "estimate_onset",
+    "memorized_fraction",
+    "run_sweep",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -160,7 +160,10 @@ def _run(
 def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
     name = results.sweep.headline_criterion
-    for setting in results.settings:
+    sizes = results.sweep.n
+    if len(sizes) == 1:
+        print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
+    for setting in results.settings if len(sizes) > 1 else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     _say(
         f"{summary['done']} of {summary['cells']} cells done, {summary['failed']} failed, "
@@ -242,7 +245,7 @@ def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]
     return [
         {"criterion": c, **setting, **results.onset(c, setting).to_dict()}
         for c in results.sweep.measured
-        if CRITERIA[c].axis != "error"
+        if CRITERIA[c].axis in ("memorization", "quality")
     ]
 
 
@@ -278,8 +281,9 @@ def onset(
 
     results = Results(run)
     name = criterion or results.sweep.headline_criterion
-    if name not in results.sweep.measured or CRITERIA[name].axis == "error":
-        usable = [c for c in results.sweep.measured if CRITERIA[c].axis != "error"]
+    if name not in results.sweep.measured or CRITERIA[name].axis in ("error", "training"):
+        onsets = ("memorization", "quality")
+        usable = [c for c in results.sweep.measured if CRITERIA[c].axis in onsets]
         raise ConfigError(f"{run} has no onset for {name!r}; choose from {', '.join(usable)}.")
     found = []
     for setting in results.settings:
@@ -368,8 +372,12 @@ def status(run: Run, as_json: Json = False) -> None:
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="linear-d16, linear-d100, or linear for both.")],
-    variant: Annotated[str, typer.Option(help="published, corrected or both.")] = "both",
+    name: Annotated[
+        str, typer.Argument(help="linear-d16, linear-d100, linear for both, or discretization.")
+    ],
+    variant: Annotated[
+        str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")
+    ] = "both",
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
     seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,

@@ -28,8 +28,10 @@ import numpy as np
 import torch
 
 from genonset import distances, seeds, verdict
+from genonset.denoisers import measure_collapse_time
 from genonset.distances import KernelTerms, Smoothed
 from genonset.errors import DataError
+from genonset.noise import NoiseProcess, at_horizon
 from genonset.onset import Onset, estimate_onset
 from genonset.sources import Empirical, ExactSource, Gaussian, GaussianMixture, Source
 from genonset.tensors import Vectors
@@ -43,14 +45,15 @@ class Criterion:
     """A named number of a cell.
 
     Attributes:
-        axis: which question it answers; "error" is a term of another criterion.
+        axis: which question it answers; "error" is a term of another criterion, "training" a fact
+            about the training set or how the model was trained.
         title: how figures label it.
         summary: one sentence on how to read it.
         needs_gaussian: whether it compares closed-form Gaussian laws.
         falls: whether small values are good (quality only).
     """
 
-    axis: Literal["memorization", "quality", "error"]
+    axis: Literal["memorization", "quality", "error", "training"]
     title: str
     summary: str
     needs_gaussian: bool = False
@@ -173,12 +176,70 @@ CRITERIA: dict[str, Criterion] = {
         summary="Correlation of two models fitted on disjoint sets and sampled from the same "
         "noise: 0 where each knows only its own set, 1 where they agree.",
     ),
+    "sample_bures_wasserstein": Criterion(
+        axis="quality",
+        title="Bures-Wasserstein of samples",
+        summary="Bures-Wasserstein from the samples alone, even where the law is known; the "
+        "oracle's value is what sampling leaves of it.",
+    ),
+    "collapse_time": Criterion(
+        axis="training",
+        title="collapse time",
+        summary="Time below which the exact denoiser of the training points knows the point that "
+        "was noised: its median posterior weight is 1/2 there.",
+    ),
+    "own_weight": Criterion(
+        axis="training",
+        title="own weight at the horizon",
+        summary="Median posterior weight of the training point that was noised to the horizon.",
+    ),
+    "posterior_entropy": Criterion(
+        axis="training",
+        title="posterior entropy at the horizon",
+        summary="Mean entropy, in nats, of the posterior weights of the training points: log n "
+        "where noise has hidden the point, 0 where it has not.",
+    ),
+    "participation_ratio": Criterion(
+        axis="training",
+        title="participation ratio at the horizon",
+        summary="Mean of 1 / sum w² over the posterior weights w: the training points that a "
+        "noisy point could have come from.",
+    ),
+    "n_parameters": Criterion(
+        axis="training",
+        title="parameters",
+        summary="Trainable numbers of the network.",
+    ),
+    "n_steps": Criterion(
+        axis="training",
+        title="gradient steps",
+        summary="Steps that were trained; a budget in epochs makes them grow with n.",
+    ),
+    "training_loss": Criterion(
+        axis="training",
+        title="training loss",
+        summary="Mean squared error of the network's own target over the last steps.",
+    ),
+    "tau_gen": Criterion(
+        axis="training",
+        title="τ_gen",
+        summary="First step at which sliced W2 is within twice that of fresh points; infinite "
+        "where it is not reached.",
+    ),
+    "tau_mem": Criterion(
+        axis="training",
+        title="τ_mem",
+        summary="First step at which a tenth of the samples is memorized, beyond chance; infinite "
+        "where it is not reached.",
+    ),
 }
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "kernel_l2": ("kernel_l2_training", "kernel_l2_original", "delta", "delta_held_out"),
     "coordinate_kernel_l2": ("coordinate_kernel_l2_training", "coordinate_kernel_l2_original"),
     "label_test": ("train_bias", "copying"),
+    "collapse": ("collapse_time", "own_weight", "posterior_entropy", "participation_ratio"),
+    "training_time": ("n_parameters", "n_steps", "training_loss", "tau_gen", "tau_mem"),
 }
 
 DERIVED: dict[str, str] = {
@@ -199,11 +260,14 @@ class Generated:
         draw: n samples from a generator of noise, shape (n, d).
         law: the law of the samples where it is known in closed form.
         own: criteria this generator evaluates its own way (the published arithmetic).
+        facts: how the model was trained: "training" criteria, and the ends of their intervals
+            by their names with _low and _high.
     """
 
     draw: Callable[[int, torch.Generator], Vectors]
     law: Gaussian | GaussianMixture | Smoothed | None = None
     own: Mapping[str, Callable[["Scene"], float]] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,6 +424,12 @@ def _moments(scene: Scene) -> dict[str, float]:
     }
 
 
+def _sample_moments(scene: Scene) -> dict[str, float]:
+    true = _as_gaussian(scene.source, scene.original.points)
+    generated = Gaussian.fit(scene.samples)
+    return {"sample_bures_wasserstein": distances.bures_wasserstein(generated, true)}
+
+
 def _samples(name: str, distance: Callable[[Vectors, Vectors, int], float]):
     def family(scene: Scene) -> dict[str, float]:
         fresh = scene.original.points[: len(scene.samples)]
@@ -413,6 +483,7 @@ _FAMILIES: tuple[tuple[Callable[[Scene], dict[str, float]], tuple[str, ...]], ..
     (_coordinates, GROUPS["coordinate_kernel_l2"]),
     (_laws, ("hellinger_squared", "affinity_rate", "kl_to_source", "kl_from_source")),
     (_moments, ("bures_wasserstein", "spread_ratio")),
+    (_sample_moments, ("sample_bures_wasserstein",)),
     (_samples("wasserstein", lambda x, y, _: distances.wasserstein(x, y)), ("wasserstein",)),
     (_samples("sliced_wasserstein", _sliced), ("sliced_wasserstein",)),
     (
@@ -430,6 +501,7 @@ NEED_SAMPLES = frozenset(
     {
         *GROUPS["coordinate_kernel_l2"],
         *GROUPS["label_test"],
+        "sample_bures_wasserstein",
         "wasserstein",
         "sliced_wasserstein",
         "energy_distance",
@@ -439,6 +511,31 @@ NEED_SAMPLES = frozenset(
     }
 )
 """Criteria that look at samples even where the law is known."""
+
+
+def collapse_facts(training: Vectors, noise: NoiseProcess, *, seed: int) -> dict[str, float]:
+    """How far noise hides the training points from their exact denoiser: group "collapse".
+
+    Args:
+        training: shape (n, d).
+        noise: of the model.
+        seed: of 400 noisy points for each number.
+
+    Reference:
+        Theory note (D1) to (D4).
+    """
+    source, (alpha, sigma) = Empirical(training), at_horizon(noise)
+    draws = seeds.generator(seed, "collapse")
+    own = torch.randint(len(training), (400,), generator=draws)
+    eps = torch.randn(400, source.dim, dtype=torch.float64, generator=draws)
+    x_t = alpha * source.points[own] + sigma * eps
+    found = source.posterior(x_t, alpha, sigma, own=own)
+    return {
+        "collapse_time": measure_collapse_time(source, noise, generator=draws),
+        "own_weight": float(found.own.median()),
+        "posterior_entropy": float(found.entropy.mean()),
+        "participation_ratio": float(found.participation.mean()),
+    }
 
 
 def criterion_onset(

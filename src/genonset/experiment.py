@@ -19,20 +19,39 @@ import math
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from pydantic import TypeAdapter
 
 from genonset import datasets, distances, seeds
-from genonset.criteria import CRITERIA, GROUPS, NEED_SAMPLES, Generated, Reference, Scene, evaluate
+from genonset.criteria import (
+    CRITERIA,
+    GROUPS,
+    NEED_SAMPLES,
+    Generated,
+    Reference,
+    Scene,
+    collapse_facts,
+    evaluate,
+)
 from genonset.datasets import Dataset
 from genonset.distances import Smoothed
 from genonset.errors import ConfigError
+from genonset.samplers import Sampler
 from genonset.sources import Gaussian, GaussianMixture, Source
-from genonset.spec import AnySource, Cell, Measurement, Sweep
-from genonset.tensors import Vectors, flatten
+from genonset.spec import (
+    AnySource,
+    Cell,
+    ExactModel,
+    Measurement,
+    NetworkModel,
+    Sweep,
+    UNetModel,
+)
+from genonset.tensors import Samples, Vectors, flatten
+from genonset.training import Monitor
 
 N_ORIGINAL = 10_000
 N_GENERATED = 1_000
@@ -193,7 +212,8 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         )
 
     measured = cell.measured
-    about_training = [c for c in measured if CRITERIA[c].axis != "quality" and c != "overlap"]
+    about_training = [c for c in measured if CRITERIA[c].axis in ("memorization", "error")]
+    about_training = [c for c in about_training if c != "overlap"]
     values: Values = {
         "model": evaluate(measured, scene("model", model, drawn, training)),
         "memorizer": evaluate(
@@ -201,6 +221,16 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         ),
         "oracle": evaluate(measured, scene("oracle", oracle, points.oracle, training)),
         "null": evaluate(about_training, scene("null", model, drawn, null)),
+    }
+    facts = dict(model.facts)
+    noise_table = getattr(cell.model, "noise", None)
+    if noise_table is not None and set(GROUPS["collapse"]) & set(measured):
+        seed = seeds.derive(cell.seed, "collapse", cell.replicate, cell.n)
+        facts |= collapse_facts(points.training, noise_table.build(), seed=seed)
+    values["model"] |= {
+        name: value
+        for name, value in facts.items()
+        if name.removesuffix("_low").removesuffix("_high") in measured
     }
     return Result(
         key=cell.key,
@@ -235,7 +265,7 @@ def _training_width(cell: Cell, points: Points, std: float) -> float:
 def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Generated]:
     """The model and the two poles between which it lies."""
     fit_noise = seeds.generator(cell.seed, "training noise", cell.replicate, cell.n)
-    model = cell.model.fit(points.training, generator=fit_noise)
+    model = _fit(cell, points, points.training, fit_noise)
     memorizer = Generated(
         draw=lambda n, g: points.training[torch.randint(len(points.training), (n,), generator=g)],
         law=Smoothed(points=points.training, bandwidth=0.0),
@@ -248,11 +278,49 @@ def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Gener
     return model, memorizer, cell.model.judge(oracle)
 
 
+def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) -> Generated:
+    """The cell's model fitted to some rows; a network is watched where the cell asks when."""
+    model = cell.model
+    if isinstance(model, ExactModel) and model.law == "source":
+        source = build(cell.source)
+        assert isinstance(source, Gaussian | GaussianMixture)
+        return model.ideal(source)
+    if not isinstance(model, NetworkModel):
+        return model.fit(rows, generator=generator)
+    world, wants_images = build(cell.source), isinstance(model, UNetModel)
+
+    def shaped(rows: Vectors) -> Samples:
+        if isinstance(world, Dataset):
+            rows = world.restore(rows) if wants_images else rows
+        return model.shaped(rows)
+
+    def monitor(sampler: Sampler) -> Monitor | None:
+        if rows is not points.training or not {"tau_gen", "tau_mem"} & set(cell.measured):
+            return None
+        return Monitor(
+            shaped(points.training),
+            shaped(points.held_out),
+            fresh=shaped(points.original),
+            sampler=sampler,
+            n_generated=cell.n_generated or N_GENERATED,
+            seed=seeds.derive(cell.seed, "probes", cell.replicate),
+        )
+
+    fitted = model.fit(shaped(rows), generator=generator, monitor=monitor)
+    kept = world.kept if isinstance(world, Dataset) and wants_images else None
+
+    def draw(n: int, noise: torch.Generator) -> Vectors:
+        drawn = flatten(fitted.draw(n, noise))
+        return drawn if kept is None else drawn[:, kept]
+
+    return replace(fitted, draw=draw)
+
+
 def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
     """For the overlap: the same generators had they seen the disjoint null set."""
     n = cell.n_generated or 0
     fit_noise = seeds.generator(cell.seed, "twin training noise", cell.replicate, cell.n)
-    twin = cell.model.fit(points.null, generator=fit_noise)
+    twin = _fit(cell, points, points.null, fit_noise)
     return {
         "model": twin.draw(n, noise()),
         "memorizer": points.null[torch.randint(len(points.null), (n,), generator=noise())],

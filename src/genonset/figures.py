@@ -45,6 +45,7 @@ from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
 from genonset.onset import Onset
+from genonset.spec import Sweep
 from genonset.spec import Measurement
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
@@ -302,7 +303,8 @@ class Panel:
         title, notes: above it, the notes in plain type.
         rows: its points; a curve is the rows of one role and setting.
         settings: told apart by colour where there are several; roles are, where there is one.
-        x: the column along the axis, `sizes` its ticks; n/d finds its own.
+        x: the column along the axis, an option where it is neither n nor n/d; `sizes` its ticks;
+            n/d finds its own.
         lines: horizontal lines, each a value, a look and the place of its setting or None.
         onsets: one a setting, or none.
         bounded: whether values are shares, to be seen between 0 and 1.
@@ -382,11 +384,17 @@ def _set_x_axis(axes: Axes, panel: Panel) -> None:
     margin = 0.05 * math.log(max(reach) / min(reach)) or 0.5
     axes.set_xlim(min(reach) * math.exp(-margin), max(reach) * math.exp(margin))
     axes.set_xscale("log")
-    axes.set_xlabel("training points n" if panel.x == "n" else "n / d")
+    known = {"n": "training points n", "n_over_d": "n / d"}
+    axes.set_xlabel(known.get(panel.x) or _option_words(panel.x))
     ticks = FixedLocator(_apart(panel.sizes)) if panel.sizes else LogLocator(subs=(1, 2, 5))
     axes.xaxis.set_major_locator(ticks)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(_power)
+
+
+def _option_words(path: str) -> str:
+    """An option of a spec in words: model.sampler.n_steps is steps."""
+    return path.split(".")[-1].removeprefix("n_").replace("_", " ")
 
 
 def _apart(sizes: Sequence[int]) -> list[int]:
@@ -514,7 +522,7 @@ def _compose(
 
 def _legend_columns(handles: Sequence[Line2D | Patch], width: float) -> int:
     """The most columns in which a legend fits a figure."""
-    lengths = [0.45 + 0.062 * len(str(h.get_label())) for h in handles]
+    lengths = [0.55 + 0.062 * len(str(h.get_label())) for h in handles]
     for columns in range(len(handles), 1, -1):
         if sum(max(part) for part in np.array_split(lengths, columns)) < width - 0.2:
             return columns
@@ -921,6 +929,51 @@ def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
     return _curves(results, name, [setting], "median")
 
 
+def lone_axis(sweep: Sweep) -> str | None:
+    """The option along which a sweep of a single n varies, where it is one positive number."""
+    if len(sweep.n) > 1:
+        return None
+    numeric = [
+        path
+        for path, values in sweep.axes.items()
+        if len(values) > 1 and all(isinstance(v, int | float) and v > 0 for v in values)
+    ]
+    return numeric[0] if len(numeric) == 1 else None
+
+
+def along(results: Results, axis: str) -> Drawn:
+    """Every criterion of a sweep of a single n against the one option that it varies."""
+    kept = [{k: v for k, v in setting.items() if k != axis} for setting in results.settings]
+    settings = [dict(pairs) for pairs in dict.fromkeys(tuple(k.items()) for k in kept)]
+    names = [c for c in results.sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
+    panels = []
+    for name in names:
+        poles = ("oracle",) if CRITERIA[name].axis == "quality" else ("memorizer", "oracle")
+        rows = [
+            row
+            for row in _curves(results, name, results.settings, "median")
+            # poles once, and not where they are exactly zero: the axis may be logarithmic
+            if row["role"] == "model"
+            or (row["role"] in poles and row["value"] != 0 and is_at(row, settings[0]))
+        ]
+        panels.append(
+            Panel(
+                title=CRITERIA[name].title,
+                rows=rows,
+                settings=settings,
+                x=axis,
+                sizes=results.sweep.axes[axis],
+            )
+        )
+    return _page(
+        "along",
+        f"Along {_option_words(axis)}, at n = {results.sweep.n[0]}",
+        "Medians over runs with their intervals, at one n. " + HOW_BARS.split(";")[0] + ".",
+        panels,
+        height=3.2,
+    )
+
+
 # -- theory over measurement -------------------------------------------------------------------
 
 
@@ -1133,6 +1186,9 @@ def all_figures(results: Results) -> list[Drawn]:
     """Every figure that a run has numbers for; none for a run without finished cells."""
     if not any(record.row.status == "done" for record in results.records):
         return []
+    axis = lone_axis(results.sweep)
+    if axis is not None:
+        return [along(results, axis)]
     if len(results.settings) > TOGETHER:
         return [
             replace(d, name=f"{d.name}-{k}", title=f"{d.title} ({label(setting)})")

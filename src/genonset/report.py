@@ -29,6 +29,7 @@ from genonset.figures import (
     Drawn,
     is_at,
     label,
+    lone_axis,
     render,
     save_figures,
     write_file,
@@ -82,7 +83,8 @@ def write_run_report(
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
     """Everything the template shows, as plain text and numbers; only figures are markup."""
-    settings = results.settings if drawn else []  # nothing is drawn of a run without numbers
+    one_size = lone_axis(results.sweep) is not None  # no onset to speak of
+    settings = results.settings if drawn and not one_size else []
     figures, classes = _inline(drawn)
     return {
         "name": results.sweep.name,
@@ -305,7 +307,7 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
     rows = []
     for name in results.sweep.measured:
         criterion = CRITERIA[name]
-        if criterion.axis == "error":
+        if criterion.axis in ("error", "training"):
             continue
         row = {
             "title": criterion.title,
@@ -429,9 +431,13 @@ def _model_words(measurement: Measurement) -> str:
     words = [measurement.model.kind, *(f"{k} = {v}" for k, v in options.items())]
     noise = getattr(measurement.model, "noise", None)
     if noise is not None:
+        scales = [
+            f"{name.replace('_', ' ')} {value:.4g}"
+            for name, value in noise.model_dump(exclude={"kind", "horizon"}).items()
+        ]
         words.append(
-            f"{noise.kind.replace('_', '-')} noise to horizon {noise.horizon:g} with noise scale "
-            f"{noise.noise_scale:.4g}"
+            f"{noise.kind.replace('_', '-')} noise to horizon {noise.build().horizon:g}"
+            + (f" with {', '.join(scales)}" if scales else "")
         )
         with contextlib.suppress(DataError):
             fraction = signal_fraction(measurement, build(measurement.source))

@@ -14,12 +14,24 @@ Gaussian N(m, C), with C = U diag(w) U^T and possibly singular:
 
 Mixture: posterior class weights times (4). Empirical, the uniform law on n points: the posterior
 weights are a softmax of -|x_t - alpha x_k|² / (2 sigma²), so its ideal denoiser returns training
-points: it is the exact memorizer. All arithmetic is float64.
+points: it is the exact memorizer. How far these weights w have collapsed is measured by
+
+    (5)  entropy -sum w log w,    participation ratio 1 / sum w²,    the weight of one's own point
+
+For x_t noised from point I, E w_I = E sum w² and log n - E entropy = I(index; x_t): theory (D4).
+
+The sums over points run in tiles, rescaled as their running maximum m grows, so that nothing of
+size n x batch is ever held: with l the log weights of a tile and primes for the new values,
+
+    (6)  m' = max(m, max l),   Z' = e^(m - m') Z + sum e^(l - m'),   E[x_0 | x_t] the same way
+
+All arithmetic is float64, but for `Empirical` points given in float32 (see there).
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +43,8 @@ from genonset.tensors import Samples, Vectors, flatten, require_finite
 _LOG_2PI = math.log(2 * math.pi)
 _EPS = torch.finfo(torch.float64).eps
 _BLOCK = 1 << 22  # elements of one block of pairwise values: 32 MiB of float64
+_ROWS, _COLUMNS = 512, 1024  # of a tile of posterior weights: 4 MiB of float64
+_LOG_WEIGHT_ERROR = 1e-3  # of posterior weights from float32 points
 
 
 def centre(points: Vectors) -> tuple[Tensor, Vectors, float]:
@@ -333,24 +347,54 @@ class GaussianMixture(ExactSource):
         return torch.einsum("kn,knd->nd", classes, means)
 
 
+class Posterior(NamedTuple):
+    """How the posterior weights w of the points of an `Empirical` spread, equation (5).
+
+    Attributes:
+        entropy: -sum w log w, from 0 to log n.
+        participation: 1 / sum w², the effective number of points, from 1 to n.
+        largest: max w.
+        own: the weight of the point each x_t was noised from; NaN where that was not said.
+    """
+
+    entropy: Tensor
+    participation: Tensor
+    largest: Tensor
+    own: Tensor
+
+
 class Empirical(ExactSource):
     """The uniform law on given points: as a model, the exact memorizer.
 
     Args:
-        points: shape (n, *shape), at least one; kept in float64.
+        points: shape (n, *shape), at least one. Points in float32 are kept so: their posterior
+            weights are computed in float32 where sigma is large enough for log weights to be
+            good to about 1e-3, and in float64 elsewhere. All others are kept in float64.
 
     Raises:
         DataError: if there are none, or a value is not finite.
     """
 
     points: Tensor
+    _centre: Tensor
+    _squares: Tensor
 
     def __init__(self, points: Samples) -> None:
         super().__init__()
         if points.ndim == 0 or len(points) == 0:
             raise DataError("Empirical: the uniform law on no points does not exist; pass some.")
-        points = require_finite("Empirical points", points).to(torch.float64)
+        if points.dtype != torch.float32:
+            points = points.to(torch.float64)
+        parts = points.reshape(len(points), -1).split(_COLUMNS)  # no copy of large sets
+        centre = sum((p.sum(0, dtype=torch.float64) for p in parts), torch.zeros(())) / len(points)
+        squares = torch.empty(len(points), dtype=torch.float64, device=points.device)
+        for part, room in zip(parts, squares.split(_COLUMNS), strict=True):
+            room.copy_((part - centre).square_().sum(1))
+        if not bool(squares.isfinite().all()):
+            require_finite("Empirical points", points)
         self.register_buffer("points", points)
+        self.register_buffer("_centre", centre, persistent=False)
+        self.register_buffer("_squares", squares, persistent=False)
         self.shape = tuple(points.shape[1:])
 
     @property
@@ -377,9 +421,93 @@ class Empirical(ExactSource):
         return total + constant
 
     def posterior_mean(self, x_t: Samples, alpha: float, sigma: float) -> Samples:
-        points = flatten(self.points)
-        logits = self._blocks(x_t, alpha, sigma)
-        return torch.cat([b.softmax(1) @ points for b in logits]).reshape(x_t.shape)
+        rows = self._rows(x_t, alpha, sigma)
+        means = [self._mean(part, alpha, sigma) for part in rows.split(_ROWS)]
+        return torch.cat(means).to(self.points.dtype).reshape(x_t.shape)
+
+    def _rows(self, x_t: Samples, alpha: float, sigma: float) -> Vectors:
+        """x_t about the noisy centre, in the precision that its log weights need."""
+        if not sigma > 0:
+            raise DataError("Empirical: bare points have no posterior weights; use sigma > 0.")
+        rows = flatten(x_t) - alpha * self._centre
+        if self.points.dtype == torch.float64 or len(rows) == 0:
+            return rows
+        reach = float(rows.square().sum(1).max().sqrt() + alpha * self._squares.max().sqrt())
+        error = torch.finfo(torch.float32).eps * reach**2 / (2 * sigma**2)
+        return rows.to(torch.float32) if error < _LOG_WEIGHT_ERROR else rows
+
+    def _tiles(self, rows: Vectors, alpha: float, sigma: float) -> Iterator[tuple[Tensor, Tensor]]:
+        """Centred points and their log weights for the rows, up to a constant a row."""
+        scaled = rows * (alpha / sigma**2)
+        centre, offsets = self._centre.to(rows), self._squares * (-0.5 * (alpha / sigma) ** 2)
+        parts = self.points.reshape(len(self.points), -1).split(_COLUMNS)
+        for part, offset in zip(parts, offsets.to(rows).split(_COLUMNS), strict=True):
+            tile = part.to(rows.dtype) - centre
+            yield tile, torch.addmm(offset, scaled, tile.T)
+
+    def _mean(self, rows: Vectors, alpha: float, sigma: float) -> Vectors:
+        """The posterior means of some rows by (6)."""
+        highest = rows.new_full((len(rows), 1), -math.inf)
+        total, sums = torch.zeros_like(highest), torch.zeros_like(rows)
+        for tile, logits in self._tiles(rows, alpha, sigma):
+            higher = torch.maximum(highest, logits.detach().amax(1, keepdim=True))
+            shrink, highest = torch.exp(highest - higher), higher
+            weights = logits.sub_(highest).exp_()
+            total = total * shrink + weights.sum(1, keepdim=True)
+            sums = torch.addmm(sums * shrink, weights, tile)
+        return self._centre + sums / total
+
+    def posterior(
+        self, x_t: Samples, alpha: float, sigma: float, *, own: Tensor | None = None
+    ) -> Posterior:
+        """How the posterior weights of the points given x_t spread, equation (5).
+
+        Args:
+            x_t: noisy points, shape (m, *shape).
+            alpha: signal scale.
+            sigma: noise scale, positive.
+            own: index of the point each x_t was noised from, shape (m,).
+
+        Returns:
+            tensors of shape (m,).
+
+        Raises:
+            DataError: if sigma is not positive.
+
+        Reference:
+            Theory note (D4); the entropy is that of Biroli et al. 2024, Dynamical regimes of
+            diffusion models.
+        """
+        rows = self._rows(x_t, alpha, sigma)
+        names = rows.new_full((len(rows),), -1).long() if own is None else own
+        parts = zip(rows.split(_ROWS), names.split(_ROWS), strict=True)
+        spreads = [self._spread(part, name, alpha, sigma) for part, name in parts]
+        return Posterior(*(torch.cat(column) for column in zip(*spreads, strict=True)))
+
+    def _spread(self, rows: Vectors, own: Tensor, alpha: float, sigma: float) -> Posterior:
+        """The posterior spread of some rows: sums of e^l, l e^l and e^2l, rescaled as in (6)."""
+        highest = rows.new_full((len(rows),), -math.inf, dtype=torch.float64)
+        total, slope, square = (torch.zeros_like(highest) for _ in range(3))
+        mine, first = torch.full_like(highest, math.nan), 0
+        for tile, logits in self._tiles(rows, alpha, sigma):
+            logits = logits.double()
+            higher = torch.maximum(highest, logits.amax(1))
+            step = torch.where(highest.isinf(), 0.0, highest - higher)
+            shrink, highest = step.exp(), higher
+            about = logits - highest[:, None]
+            weights = about.exp()
+            slope = shrink * (slope + step * total) + (about * weights).sum(1)
+            total = shrink * total + weights.sum(1)
+            square = shrink**2 * square + weights.square().sum(1)
+            here = (own >= first) & (own < first + len(tile))
+            mine[here] = logits[here, own[here] - first]
+            first += len(tile)
+        return Posterior(
+            entropy=total.log() - slope / total,
+            participation=total**2 / square,
+            largest=1 / total,
+            own=(mine - highest).exp() / total,
+        )
 
 
 class _PlaneCurve(Source):

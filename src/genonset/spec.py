@@ -17,18 +17,56 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from torch import nn
 
 from genonset import datasets, distances
 from genonset.criteria import CRITERIA, GROUPS, Generated
 from genonset.datasets import Dataset
-from genonset.denoisers import fit_linear, population_linear
+from genonset.denoisers import (
+    Denoiser,
+    ExactDenoiser,
+    KernelDenoiser,
+    NeuralDenoiser,
+    Target,
+    fit_linear,
+    population_linear,
+)
 from genonset.errors import ConfigError, DataError
-from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
+from genonset.networks import SMALLEST, ResidualMLP, UNet
+from genonset.noise import (
+    Cosine,
+    DiscreteVariancePreserving,
+    NoiseProcess,
+    OrnsteinUhlenbeck,
+    Rectified,
+    VarianceExploding,
+    VariancePreserving,
+)
 from genonset.published import PublishedArithmetic
-from genonset.samplers import OneStep, Start, estimated_start, population_start
-from genonset.sources import Circle, Gaussian, GaussianMixture, TwoMoons
-from genonset.tensors import Vectors, flatten, require_finite
+from genonset.samplers import (
+    DDIM,
+    DDPM,
+    Euler,
+    EulerMaruyama,
+    Grid,
+    Heun,
+    OneStep,
+    Sampler,
+    Start,
+    estimated_start,
+    population_start,
+)
+from genonset.sources import Circle, Empirical, Gaussian, GaussianMixture, TwoMoons
+from genonset.tensors import Samples, Vectors, flatten, require_finite
+from genonset.training import Monitor, Recipe, train
 
 SCHEMA = 1
 """Raised whenever the numbers of an unchanged cell change."""
@@ -56,6 +94,101 @@ class OrnsteinUhlenbeckNoise(Table):
 
     def build(self) -> NoiseProcess:
         return OrnsteinUhlenbeck(horizon=self.horizon, noise_scale=self.noise_scale)
+
+
+class NoiseTable(Table):
+    """A noise whose options are those of its process, which checks them."""
+
+    @model_validator(mode="after")
+    def _accepted(self):
+        self.build()
+        return self
+
+    def build(self) -> NoiseProcess:
+        """The process."""
+        raise NotImplementedError
+
+
+class VariancePreservingNoise(NoiseTable):
+    """alpha² + sigma² = 1, beta rising linearly up to the horizon."""
+
+    kind: Literal["variance_preserving"]
+    horizon: Positive = 1.0
+    beta_min: Number = 0.1
+    beta_max: Number = 20.0
+
+    def build(self) -> NoiseProcess:
+        return VariancePreserving(
+            horizon=self.horizon, beta_min=self.beta_min, beta_max=self.beta_max
+        )
+
+
+class DiscreteVariancePreservingNoise(NoiseTable):
+    """The schedule of DDPM in whole steps; the paper's U-Net has 200, beta from 1e-4 to 0.02."""
+
+    kind: Literal["discrete_variance_preserving"]
+    n_steps: Count = 200
+    beta_min: Number = 1e-4
+    beta_max: Number = 0.02
+
+    def build(self) -> NoiseProcess:
+        return DiscreteVariancePreserving(
+            n_steps=self.n_steps, beta_min=self.beta_min, beta_max=self.beta_max
+        )
+
+
+class CosineNoise(NoiseTable):
+    """alpha a cosine of time; the horizon lies before 1, where no signal is left."""
+
+    kind: Literal["cosine"]
+    horizon: Positive = 0.99
+    offset: Number = 0.008
+
+    def build(self) -> NoiseProcess:
+        return Cosine(horizon=self.horizon, offset=self.offset)
+
+
+class VarianceExplodingNoise(NoiseTable):
+    """The signal stays, the noise grows geometrically to sigma_max at t = 1."""
+
+    kind: Literal["variance_exploding"]
+    horizon: Positive = 1.0
+    sigma_min: Number = 0.01
+    sigma_max: Number = 50.0
+
+    def build(self) -> NoiseProcess:
+        return VarianceExploding(
+            horizon=self.horizon, sigma_min=self.sigma_min, sigma_max=self.sigma_max
+        )
+
+
+class RectifiedNoise(NoiseTable):
+    """alpha = 1 - t, sigma = t; the horizon lies before 1, where no signal is left."""
+
+    kind: Literal["rectified"]
+    horizon: Positive = 0.99
+
+    def build(self) -> NoiseProcess:
+        return Rectified(horizon=self.horizon)
+
+
+def _default_noise(table: Any) -> Any:
+    """A noise without a kind is the paper's."""
+    return {"kind": "ornstein_uhlenbeck", **table} if isinstance(table, dict) else table
+
+
+AnyNoise = Annotated[
+    Annotated[
+        OrnsteinUhlenbeckNoise
+        | VariancePreservingNoise
+        | DiscreteVariancePreservingNoise
+        | CosineNoise
+        | VarianceExplodingNoise
+        | RectifiedNoise,
+        Field(discriminator="kind"),
+    ],
+    BeforeValidator(_default_noise),
+]
 
 
 # -- sources -----------------------------------------------------------------------------------
@@ -248,7 +381,7 @@ class LinearOneStep(Table):
     """The linear one-step denoiser: regression of x_0 on x_t at the horizon."""
 
     kind: Literal["linear_one_step"]
-    noise: OrnsteinUhlenbeckNoise = OrnsteinUhlenbeckNoise()
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
     start: Start = "estimated"
     ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     n_noise_draws: Count = 1
@@ -340,6 +473,266 @@ class PythonModel(Table):
         return oracle
 
 
+class SamplerTable(Table):
+    """How a model of every noise level generates: a sampler, its steps and their grid."""
+
+    kind: Literal["one_step", "ddpm", "ddim", "euler", "heun", "euler_maruyama"] = "ddim"
+    n_steps: Count = 50
+    grid: Grid = "quadratic"
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.eta > 0 and self.kind != "ddim":
+            raise ValueError(f"eta = {self.eta} is an option of kind = 'ddim', not {self.kind!r}")
+        return self
+
+    def build(self, noise: NoiseProcess, start: Gaussian | None = None) -> Sampler:
+        """The sampler, from its start, or else from the noise's own law."""
+        if self.kind == "one_step":
+            return OneStep(noise, start=start)
+        steps: dict[str, Any] = {"n_steps": self.n_steps, "grid": self.grid, "start": start}
+        if self.kind == "ddim":
+            return DDIM(noise, eta=self.eta, **steps)
+        return STEPWISE[self.kind](noise, **steps)
+
+
+STEPWISE = {"ddpm": DDPM, "euler": Euler, "heun": Heun, "euler_maruyama": EulerMaruyama}
+
+
+class StepwiseModel(Table):
+    """What models of every noise level but networks have in common.
+
+    The sampler starts at N(0, I) in the scale of the noise (`prior`), or at the mean and the
+    `scalar` or `estimated` covariance that the training points, or the true law, have there.
+    """
+
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
+    start: Literal["prior", "scalar", "estimated"] = "estimated"
+    sampler: SamplerTable = SamplerTable()
+
+    def generate(self, denoiser: Denoiser, start: Gaussian | None) -> Generated:
+        """Samples of a denoiser, and their law where it is affine."""
+        sampler = self.sampler.build(self.noise.build(), start)
+
+        def draw(n: int, generator: torch.Generator) -> Vectors:
+            return flatten(sampler.sample(denoiser, n, generator=generator))
+
+        return Generated(draw=draw, law=sampler.propagate(denoiser) if denoiser.affine else None)
+
+    def start_of(self, training: Vectors) -> Gaussian | None:
+        """Where sampling starts, as far as the training points tell."""
+        if self.start == "prior":
+            return None
+        return estimated_start(training, training[:0], self.noise.build(), self.start)
+
+    def limit(self, source: Gaussian) -> None:
+        """Not in closed form."""
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle, unchanged."""
+        return oracle
+
+
+class ExactModel(StepwiseModel):
+    """The exact denoiser of the training points, or of the true law (law = 'source')."""
+
+    kind: Literal["exact"]
+    law: Literal["training", "source"] = "training"
+
+    @property
+    def gaussian_law(self) -> bool:
+        """Whether a Gaussian source makes its law a Gaussian."""
+        return self.law == "source"
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """The memorizer as a diffusion model."""
+        denoiser = ExactDenoiser(Empirical(training), self.noise.build())
+        return self.generate(denoiser, self.start_of(training))
+
+    def ideal(self, source: Gaussian | GaussianMixture) -> Generated:
+        """The oracle as a diffusion model."""
+        noise, start = self.noise.build(), None
+        if self.start != "prior":
+            equal = Gaussian(source.mean, source.covariance)
+            start = population_start(equal, noise, self.start)
+        return self.generate(ExactDenoiser(source, noise), start)
+
+
+class KernelModel(StepwiseModel):
+    """Kernel ridge regression of x_0 on x_t at every noise level."""
+
+    kind: Literal["kernel"]
+    kernel: Literal["gaussian", "linear"] = "gaussian"
+    bandwidth: Positive = 1.0
+    ridge: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-3
+    n_noise_draws: Count = 1
+    n_features: Count | None = None
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.ridge == 0 and self.kernel == "gaussian":
+            raise ValueError("a gaussian kernel needs ridge > 0; only the linear one takes 0")
+        return self
+
+    @property
+    def gaussian_law(self) -> bool:
+        """Whether its law is a Gaussian."""
+        return self.kernel == "linear"
+
+    def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
+        """Fit at every noise level that the sampler asks for."""
+        denoiser = KernelDenoiser(
+            training,
+            self.noise.build(),
+            bandwidth=math.inf if self.kernel == "linear" else self.bandwidth,
+            ridge=self.ridge,
+            n_noise_draws=self.n_noise_draws,
+            n_features=self.n_features,
+            generator=generator,
+        )
+        return self.generate(denoiser, self.start_of(training))
+
+
+class NetworkModel(Table):
+    """A network trained by score matching: what all of them have in common.
+
+    `stop_once_memorized` ends a cell that measures tau_mem as soon as its interval is known;
+    `n_steps` then says where.
+    """
+
+    noise: AnyNoise = OrnsteinUhlenbeckNoise()
+    target: Target = "noise"
+    steps: Count | None = None
+    epochs: Count | None = None
+    batch: Count | Literal["full"] = "full"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stop_once_memorized: bool = False
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+    sampler: SamplerTable = SamplerTable()
+
+    @model_validator(mode="after")
+    def _one_budget(self):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                "give a budget, steps (gradient steps, the same for every n) or epochs (more "
+                f"steps at larger n), not both; got steps = {self.steps}, epochs = {self.epochs}"
+            )
+        return self
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained, as `train` takes it."""
+        return Recipe(
+            steps=self.steps,
+            epochs=self.epochs,
+            batch_size=None if self.batch == "full" else self.batch,
+            optimizer=self.optimizer,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            ema=self.ema,
+        )
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        """A fresh network for points of a shape, from the global generator."""
+        raise NotImplementedError
+
+    def shaped(self, rows: Samples) -> Samples:
+        """Data points as the network takes them."""
+        return rows
+
+    def fit(
+        self,
+        training: Samples,
+        *,
+        generator: torch.Generator,
+        monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
+    ) -> Generated:
+        """Train on points, shaped for the network; the facts say what it took."""
+        noise, shape = self.noise.build(), tuple(training.shape[1:])
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            denoiser = NeuralDenoiser(self.build(shape), noise, self.target)
+        sampler = self.sampler.build(noise)
+        watch = monitor(sampler)
+        done = train(
+            denoiser,
+            training,
+            self.recipe,
+            generator=generator,
+            monitor=watch,
+            until=(lambda m: m.tau_mem.high is not None) if self.stop_once_memorized else None,
+        )
+        facts = {
+            "n_parameters": float(done.n_parameters),
+            "n_steps": float(done.steps),
+            "training_loss": done.loss,
+        }
+        if watch is not None:
+            facts |= watch.tau_gen.facts("tau_gen") | watch.tau_mem.facts("tau_mem")
+        return Generated(
+            draw=lambda n, g: sampler.sample(done.denoiser, n, generator=g), facts=facts
+        )
+
+    def limit(self, source: Gaussian) -> None:
+        """Unknown."""
+
+    def judge(self, oracle: Generated) -> Generated:
+        """The oracle, unchanged."""
+        return oracle
+
+
+class MLPModel(NetworkModel):
+    """A residual perceptron on vectors, W (2d + 13) + d + 6W² parameters."""
+
+    kind: Literal["mlp"]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 128
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        return ResidualMLP(math.prod(shape), self.width)
+
+
+class UNetModel(NetworkModel):
+    """The paper's U-Net on images; from vectors, square images of `channels`."""
+
+    kind: Literal["unet"]
+    width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
+    attention: bool = True
+    channels: Count = 1
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        return UNet(shape[0], self.width, attention=self.attention)
+
+    def shaped(self, rows: Samples) -> Samples:
+        """Images as they are; vectors as square images.
+
+        Raises:
+            ConfigError: vectors that are no square images of this many channels, or images
+                below 8x8.
+        """
+        if rows.ndim == 3:
+            rows = rows[:, None]
+        elif rows.ndim == 2:
+            side = math.isqrt(rows.shape[1] // self.channels)
+            if self.channels * side**2 != rows.shape[1]:
+                raise ConfigError(
+                    f"{rows.shape[1]} coordinates are no square image of {self.channels} "
+                    "channels. A unet takes images: use kind = 'mlp', or a dim of channels x "
+                    "side x side."
+                )
+            rows = rows.reshape(len(rows), self.channels, side, side)
+        if min(rows.shape[2:]) < SMALLEST:
+            raise ConfigError(
+                f"A unet takes images of at least {SMALLEST}x{SMALLEST} pixels, these have "
+                f"{rows.shape[2]}x{rows.shape[3]}. Use kind = 'mlp'."
+            )
+        return rows
+
+
 def _resolve(target: str) -> Callable[..., Any]:
     """Import module:function from the current folder, and from nowhere else."""
     module_name, function_name = target.split(":")
@@ -376,8 +769,16 @@ def check_generated(samples: Any, n: int, training: Vectors) -> Vectors:
 
 
 AnyModel = Annotated[
-    LinearOneStep | LinearOneStepPublished | PythonModel, Field(discriminator="kind")
+    LinearOneStep
+    | LinearOneStepPublished
+    | ExactModel
+    | KernelModel
+    | PythonModel
+    | MLPModel
+    | UNetModel,
+    Field(discriminator="kind"),
 ]
+LINEAR = ("linear_one_step", "linear_one_step_published")
 Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
 
 
@@ -408,7 +809,8 @@ class Measurement(Table):
         if unknown:
             raise ValueError(f"unknown criteria {unknown}; known are {', '.join(known)}")
         exact = [c for c in self.measured if CRITERIA[c].needs_gaussian]
-        if exact and not (self.source.kind == "gaussian" and self.model.kind != "python"):
+        affine = self.model.kind in LINEAR or getattr(self.model, "gaussian_law", False)
+        if exact and not (self.source.kind == "gaussian" and affine):
             raise ValueError(
                 f"{', '.join(exact)} compare closed-form Gaussian laws: they need a gaussian "
                 "source and a linear model; use bures_wasserstein or sliced_wasserstein instead"
@@ -423,6 +825,15 @@ class Measurement(Table):
                 "needs a gaussian source, the model linear_one_step and a bandwidth that is "
                 "'paper', 'scott' or a number"
             )
+        ideal = isinstance(self.model, ExactModel) and self.model.law == "source"
+        if ideal and self.source.kind not in ("gaussian", "gaussian_mixture"):
+            raise ValueError(
+                "law = 'source' needs a true law with an exact denoiser, and "
+                f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
+                "law = 'training'"
+            )
+        if set(GROUPS["collapse"]) & set(self.measured) and self.model.kind == "python":
+            raise ValueError("the collapse criteria need a model with a noise table")
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
             raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")
         return self
@@ -630,10 +1041,15 @@ def _tables(annotation: Any) -> list[type[Table]]:
     return [t for part in getattr(annotation, "__args__", ()) for t in _tables(part)]
 
 
-_KINDS: list[type[Table]] = [
+NOISES: list[type[Table]] = [
     OrnsteinUhlenbeckNoise,
-    PowerLaw,
-    LowRank,
+    VariancePreservingNoise,
+    DiscreteVariancePreservingNoise,
+    CosineNoise,
+    VarianceExplodingNoise,
+    RectifiedNoise,
+]
+SOURCES: list[type[Table]] = [
     GaussianSource,
     MixtureSource,
     TwoMoonsSource,
@@ -642,10 +1058,17 @@ _KINDS: list[type[Table]] = [
     GlyphsSource,
     ArraySource,
     ImagesSource,
+]
+MODELS: list[type[Table]] = [
     LinearOneStep,
     LinearOneStepPublished,
+    ExactModel,
+    KernelModel,
     PythonModel,
+    MLPModel,
+    UNetModel,
 ]
+_KINDS: list[type[Table]] = [*NOISES, PowerLaw, LowRank, *SOURCES, *MODELS]
 
 
 # -- what ships with the package ---------------------------------------------------------------
@@ -705,10 +1128,13 @@ def catalogue() -> dict[str, dict[str, str]]:
         return {_literal(t)[0]: (t.__doc__ or "").splitlines()[0] for t in kinds}
 
     return {
-        "sources": tables(*_KINDS[3:11]),
-        "noise": tables(OrnsteinUhlenbeckNoise),
-        "models": tables(*_KINDS[11:]),
-        "samplers": {"one_step": (OneStep.__doc__ or "").splitlines()[0]},
+        "sources": tables(*SOURCES),
+        "noise": tables(*NOISES),
+        "models": tables(*MODELS),
+        "samplers": {
+            name: (kind.__doc__ or "").splitlines()[0]
+            for name, kind in {"one_step": OneStep, "ddim": DDIM, **STEPWISE}.items()
+        },
         "criteria": {name: c.summary for name, c in CRITERIA.items()},
         "distances": {
             name: (getattr(distances, name).__doc__ or "").splitlines()[0]

@@ -1,0 +1,91 @@
+"""Cost of training: replicates as a stack, probes, and the published U-Net's step.
+
+    python benchmarks/training.py
+
+Ratios of CPU seconds on one thread, measured side by side in one run.
+"""
+
+import time
+
+import torch
+
+from genonset.denoisers import NeuralDenoiser
+from genonset.networks import ResidualMLP, UNet
+from genonset.noise import OrnsteinUhlenbeck
+from genonset.samplers import DDIM
+from genonset.seeds import generator
+from genonset.sources import Gaussian
+from genonset.training import Monitor, Recipe, train, train_together
+
+NOISE = OrnsteinUhlenbeck(horizon=2.0)
+DIM = 8
+
+
+def cpu_seconds(call) -> float:
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
+def perceptrons(count: int, width: int) -> list[NeuralDenoiser]:
+    return [NeuralDenoiser(ResidualMLP(DIM, width), NOISE) for _ in range(count)]
+
+
+def stacks(steps: int = 60) -> None:
+    print(f"{'replicates, n, width':28}{'alone':>12}{'stacked':>12}{'times faster':>16}")
+    for count, n, width in [(8, 16, 32), (8, 64, 32), (8, 32, 128), (8, 128, 128), (4, 512, 128)]:
+        sets = [torch.randn(n, DIM, generator=generator(r)) for r in range(count)]
+        recipe = Recipe(steps=steps)
+
+        def alone(sets=sets, width=width, recipe=recipe, count=count) -> None:
+            for r, denoiser in enumerate(perceptrons(count, width)):
+                train(denoiser, sets[r], recipe, generator=generator(r))
+
+        def stacked(sets=sets, width=width, recipe=recipe, count=count) -> None:
+            noise = [generator(r) for r in range(count)]
+            train_together(perceptrons(count, width), sets, recipe, generators=noise)
+
+        stacked()
+        pairs = [(cpu_seconds(alone), cpu_seconds(stacked)) for _ in range(3)]
+        one, many = (min(found) / (steps * count) * 1e3 for found in zip(*pairs, strict=True))
+        print(f"{f'{count}, {n}, {width}':28}{one:9.2f} ms{many:9.2f} ms{one / many:16.1f}")
+
+
+def probes(steps: int = 3000, share: float = 0.05) -> None:
+    source = Gaussian(torch.zeros(DIM), 1.0)
+    training, held_out = (source.sample(128, generator=generator(name)) for name in (1, 2))
+    monitor = Monitor(training, held_out, sampler=DDIM(NOISE, n_steps=25), share=share)
+    (denoiser,) = perceptrons(1, 128)
+    started = time.perf_counter()
+    train(denoiser, training, Recipe(steps=steps), generator=generator(0), monitor=monitor)
+    total = time.perf_counter() - started
+    print(
+        f"\n{len(monitor.probes)} probes in {steps} steps of n = 128, share = {share}: "
+        f"{monitor.cost:.2f} of {total:.2f} s, {monitor.cost / (total - monitor.cost):.1%} of "
+        "the training time"
+    )
+
+
+def published_unet(steps: int = 3, batch: int = 16) -> None:
+    images = torch.randn(batch, 1, 16, 16, generator=generator(0))
+    times = torch.arange(1.0, batch + 1)
+    for format_, name in (
+        (torch.contiguous_format, "contiguous"),
+        (torch.channels_last, "channels_last"),
+    ):
+        network = UNet().to(memory_format=format_)
+        points = images.to(memory_format=format_)
+
+        def step(network=network, points=points) -> None:
+            network(points, times).square().mean().backward()
+
+        step()
+        seconds = min(cpu_seconds(step) for _ in range(steps))
+        print(f"U-Net, {batch} images of 16x16, forward and backward, {name}: {seconds:.2f} s")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    stacks()
+    probes()
+    published_unet()
