@@ -44,9 +44,9 @@ from genonset.criteria import CRITERIA, ROLES
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
+from genonset.noise import at_horizon
 from genonset.onset import Onset
-from genonset.spec import Sweep
-from genonset.spec import Measurement
+from genonset.spec import Measurement, Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 
@@ -992,16 +992,18 @@ class Closed(NamedTuple):
 
 
 class Isotropic(NamedTuple):
-    """What the closed forms of the one-step model depend on."""
+    """What the closed forms of the one-step model depend on: any noise enters by u alone.
+
+    Ornstein-Uhlenbeck noise of this u serves for functions of horizon and noise scale.
+    """
 
     dim: int
     variance: float
-    horizon: float
-    noise_scale: float
+    u: float
 
     @property
-    def u(self) -> float:
-        return float(theory.noise_to_signal(self.horizon, self.noise_scale, self.variance))
+    def noise(self) -> tuple[float, float]:
+        return math.log(2) / 2, self.u * self.variance
 
     def beyond(self, critical: float, n: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Values where n is two widths, sqrt(critical), above a critical size."""
@@ -1033,10 +1035,8 @@ def _kl_from(at: Isotropic, n: np.ndarray) -> np.ndarray:
 
 def _spread(at: Isotropic, n: np.ndarray) -> np.ndarray:
     """E tr Sigma_G / tr C: (B1), (B2), in units of the variance of x_T."""
-    slope = theory.one_step_second_moment(
-        at.dim, n, at.horizon, at.noise_scale, variance=at.variance
-    )
-    return slope * math.exp(-2 * at.horizon) * (1 + at.u)
+    slope = theory.one_step_second_moment(at.dim, n, *at.noise, variance=at.variance)
+    return slope * math.exp(-2 * at.noise[0]) * (1 + at.u)
 
 
 def _gap(at: Isotropic, n: np.ndarray) -> np.ndarray:
@@ -1044,9 +1044,7 @@ def _gap(at: Isotropic, n: np.ndarray) -> np.ndarray:
     width = math.sqrt(at.variance) * n ** (-1 / at.dim)
     spectrum, value = [at.variance] * at.dim, np.full(n.shape, np.nan)
     valid = n >= 10 * theory.effective_dimension(spectrum, width)
-    value[valid] = theory.likelihood_gap(
-        spectrum, n[valid], width[valid], "one_step", at.horizon, at.noise_scale
-    )
+    value[valid] = theory.likelihood_gap(spectrum, n[valid], width[valid], "one_step", *at.noise)
     return value
 
 
@@ -1072,9 +1070,11 @@ def closed_forms(at: Measurement) -> tuple[Isotropic, dict[str, Closed]] | None:
     known = {name: form for name, form in CLOSED.items() if name in at.measured}
     if at.bandwidth != "paper":
         known.pop("log_likelihood_gap", None)
-    variance, noise = source.build().std ** 2, model.noise
-    isotropic = Isotropic(source.dim, float(variance), noise.horizon, noise.noise_scale)
-    return (isotropic, known) if known else None
+    variance = float(source.build().std ** 2)
+    alpha, sigma = at_horizon(model.noise.build())
+    if not known or alpha == 0:
+        return None
+    return Isotropic(source.dim, variance, (sigma / alpha) ** 2 / variance), known
 
 
 def predicted(results: Results, setting: Setting) -> Drawn | None:
