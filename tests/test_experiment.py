@@ -264,5 +264,32 @@ def test_python_models_that_fail_are_stored_with_their_reason(tmp_path, monkeypa
 
 def test_python_model_comes_from_the_current_folder_only(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    cell = cells(model={"kind": "python", "target": "json:loads"}, criteria=["label_test"])[0]
-    assert "current folder only" in attempt_cell(cell).traceback
+    with pytest.raises(ConfigError, match="current folder only"):
+        cells(model={"kind": "python", "target": "json:loads"}, criteria=["label_test"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("def other(training, *, generator): ...", "no function 'fit'"),
+        ("import nowhere_to_be_found", "importing it failed with ModuleNotFoundError"),
+        ("def fit(:", "importing it failed with SyntaxError"),
+    ],
+)
+def test_python_model_is_imported_before_anything_runs(tmp_path, monkeypatch, body, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(ConfigError, match=said):
+        cells(model={"kind": "python", "target": "mine:fit"}, criteria=["label_test"])
+
+
+def test_another_python_model_in_the_same_file_is_another_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = set()
+    for scale in (1, 2, 1):
+        (tmp_path / "mine.py").write_text(
+            f"def fit(training, *, generator):\n    return lambda n, g: {scale} * training[:n]\n"
+        )
+        asked = cells(model={"kind": "python", "target": "mine:fit"}, criteria=["label_test"])
+        keys.add(asked[0].key)
+    assert len(keys) == 2

@@ -39,7 +39,7 @@ def refusal(tmp_path, text):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("dim = 3", "dimension = 3", ["dimension", "unknown option", "allowed", "covariance"]),
+        ("dim = 3", "dimension = 3", ["dimension", "unknown option", "Allowed", "covariance"]),
         ("dim = 3", "dim = 'three'", ["dim", "integer", "'three'"]),
         ("dim = 3", "", ["dim", "required"]),
         ("dim = 3", "dim = 3\nstd = 1\nvariance = 2", ["give one of", "std", "variance"]),
@@ -49,12 +49,18 @@ def refusal(tmp_path, text):
         ('kind = "gaussian"', 'kind = "gauss"', ["gauss", "'gaussian_mixture'", "'digits'"]),
         ('kind = "linear_one_step"', 'kind = "linear"', ["linear", "'linear_one_step'"]),
         ("n = [4, 8]", "n = [8, 4]", ["increase"]),
+        ("n = [4, 8]", "n = 64", ["n", "a list", "[8, 16, 32]", "64"]),
+        ("n = [4, 8]", "n = [4, 8]\nreplicates_at = { 16 = 3 }", ["replicates_at", "[16]"]),
         ("n = [4, 8]", "n = [1, 8]", ["n.0", "2", "1"]),
-        ("n = [4, 8]", "n = []", ["n", "at least 1"]),
+        ("n = [4, 8]", "n = []", ["n", "at least one"]),
         ("replicates = 2", "replicates = 0", ["replicates", "0"]),
         ("seed = 3", "sead = 3", ["sead", "unknown option", "seed", "replicates"]),
         ('"label_test"', '"lable_test"', ["lable_test", "label_test", "overlap"]),
-        ('"ornstein_uhlenbeck"', '"ornstein_uhlenbeck"\nhorizn = 1', ["horizn", "horizon"]),
+        (
+            '"ornstein_uhlenbeck"',
+            '"ornstein_uhlenbeck"\nhorizn = 1',
+            ["horizn", "did you mean horizon"],
+        ),
         ("seed = 3", 'seed = 3\naxes = { "model.noise.horizn" = [1] }', ["horizn", "horizon"]),
         ("seed = 3", 'seed = 3\nheadline = "mmd"', ["mmd", "not among"]),
         ("seed = 3", 'seed = 3\nbandwidth = "wide"', ["bandwidth", "paper", "wide"]),
@@ -78,7 +84,7 @@ def test_missing_and_binary_files(tmp_path):
     with pytest.raises(ConfigError, match="Cannot read"):
         Sweep.from_toml(tmp_path / "nowhere.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="Cannot read"):
+    with pytest.raises(ConfigError, match=r"not a text file.*\[source\]"):
         Sweep.from_toml(tmp_path / "binary.toml")
 
 

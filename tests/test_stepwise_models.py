@@ -170,7 +170,7 @@ def test_poles_audit_as_they_must_in_the_recommended_setting(kind):
         ({"model__sampler": {"n_steps": 0}}, ["n_steps", "1", "0"]),
         ({"model__sampler": {"grid": "cubic"}}, ["grid", "log_snr", "cubic"]),
         ({"model__noise": {"kind": "cosine", "horizon": 1.0}}, ["Cosine", "horizon < 1"]),
-        ({"model__noise": {"kind": "cosine", "beta": 1.0}}, ["beta", "allowed", "offset"]),
+        ({"model__noise": {"kind": "cosine", "beta": 1.0}}, ["beta", "Allowed", "offset"]),
         ({"model__noise": {"kind": "pink"}}, ["pink", "'rectified'"]),
         ({"source": {"kind": "two_moons"}, "model__law": "source"}, ["two_moons", "'training'"]),
         ({"model": {"kind": "kernel", "ridge": 0}}, ["ridge > 0"]),

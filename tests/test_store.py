@@ -6,13 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+import traceback
 
 import pytest
 
 from genonset.errors import ConfigError, StoreError
 from genonset.experiment import Result, resolve
 from genonset.spec import Sweep
-from genonset.store import VERSION, Results, Store, export
+from genonset.store import VERSION, Results, Row, Store, export
 
 OPTIONS = {
     "name": "tiny",
@@ -102,6 +103,51 @@ def test_folder_of_another_spec_is_refused_and_left_alone(tmp_path):
     assert contents(tmp_path / "run") == before
 
 
+def test_a_run_is_extended_and_never_narrowed(tmp_path):
+    """More sizes, replicates of all or of some sizes, variants: what is done stays done."""
+    with Store(tmp_path / "run", SWEEP) as store:
+        store.add(result(CELLS[0], delta=1.0))
+    steps = ({"n": (4, 5, 6)}, {"replicates": 3}, {"replicates_at": {5: 9}}, {"name": "new"})
+    larger = SWEEP
+    for step in steps:
+        smaller, larger = larger, larger.model_copy(update=step)
+        Store(tmp_path / "run", larger).close()
+        results = Results(tmp_path / "run")
+        assert results.sweep == larger
+        assert results.matrix("delta")[0, 0] == 1.0
+        if "name" not in step:
+            with pytest.raises(StoreError, match="can be extended"):
+                Store(tmp_path / "run", smaller)
+    assert Results(tmp_path / "run").matrix("delta").shape == (9, 3)
+    assert larger.n_cells == len(list(larger.cells())) == 3 + 9 + 3
+
+
+def test_a_folder_in_which_nothing_was_done_takes_another_spec(tmp_path):
+    failed = Result(key=CELLS[0].key, status="failed", traceback="boom")
+    with Store(tmp_path / "run", SWEEP) as store:
+        store.add(failed)
+    other = SWEEP.model_copy(update={"seed": 1})
+    Store(tmp_path / "run", other).close()
+    assert Results(tmp_path / "run").sweep == other
+
+
+def test_the_reason_of_a_failure_is_the_whole_message():
+    def row(traceback):
+        return Row(key="", status="failed", values={}, traceback=traceback, seconds=0, finished=0)
+
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise ConfigError("two lines:\n  one of them is indented\nand a third") from first
+    except ConfigError:
+        whole = row(traceback.format_exc()).reason
+    assert whole.startswith("genonset.errors.ConfigError: two lines:\n  one")
+    assert whole.endswith("third")
+    assert row("The worker was lost").reason == "The worker was lost"
+    assert "no traceback" in row("").reason
+
+
 def test_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(StoreError, match="not empty"):
@@ -149,8 +195,10 @@ def test_folder_in_use_names_the_process(tmp_path):
 
 def test_unwritable_places_are_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Cannot write to"):
-        Store(tmp_path / "file" / "run", SWEEP)
+    for place in ("file", "file/run"):
+        with pytest.raises(StoreError, match=r"is a file, or lies below one.*--out"):
+            Store(tmp_path / place, SWEEP)
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_full_disk_keeps_what_was_committed(tmp_path):

@@ -9,7 +9,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -132,10 +132,12 @@ def _run(
     from genonset.store import Results, Store
     from genonset.sweep import run_sweep
 
-    resolved = resolve(chosen)
+    with redirect_stdout(sys.stderr):
+        resolved = resolve(chosen)
     _note_data(resolved)
     try:
         with (
+            redirect_stdout(sys.stderr),
             _engine(workers, address) as engine,
             Store(folder, resolved, shard=shard) as store,
             _progress_bar(resolved.name) as show,
@@ -163,17 +165,29 @@ def _tell(results: "Results", summary: dict[str, Any]) -> None:
     sizes = results.sweep.n
     if len(sizes) == 1:
         print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
-    for setting in results.settings if len(sizes) > 1 else []:
+    for setting in results.settings if len(sizes) > 1 and summary["done"] else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
+    if summary["failed"]:
+        first = results.failures[0].row.reason
+        _say(f"{summary['failed']} cells failed and are stored so; the first said: {first}\n")
     _say(
         f"{summary['done']} of {summary['cells']} cells done, {summary['failed']} failed, "
         f"in {summary['seconds']:.0f} s.\n"
-        f"Report: {summary['report']}\nFigures: {results.folder / 'figures'}\n"
-        f"Next: genonset onset {results.folder} --suggest"
+        f"Report: {summary['report']}\nFigures: {results.folder / 'figures'}"
     )
-    if summary["failed"]:
-        first = results.failures[0].row.traceback.strip().splitlines()[-1]
-        _say(f"{summary['failed']} cells failed and are stored so; the first said: {first}")
+    _say_unfinished(results)
+    if summary["done"]:
+        _say(f"Next: genonset onset {results.folder} --suggest")
+
+
+def _say_unfinished(results: "Results") -> None:
+    """Warn that numbers rest on a part of the run."""
+    found = results.status()
+    if found["left"]:
+        _say(
+            f"Not finished: {found['left']} of {found['cells']} cells are left; these numbers "
+            "rest on the others. The command that started the run resumes it."
+        )
 
 
 def _place(criterion: str, setting: Mapping[str, Any]) -> str:
@@ -280,6 +294,7 @@ def onset(
     from genonset.store import Results
 
     results = Results(run)
+    _say_unfinished(results)
     name = criterion or results.sweep.headline_criterion
     if name not in results.sweep.measured or CRITERIA[name].axis in ("error", "training"):
         onsets = ("memorization", "quality")
@@ -298,9 +313,20 @@ def onset(
             print(f"{estimate.sentence()}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
-                _say(caution)
+                _say(caution or f"  {_how_to_add(results.sweep, advice.n, advice.replicates)}")
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
+
+
+def _how_to_add(sweep: "Sweep", n: int, replicates: int) -> str:
+    """What to write into a spec to follow a suggestion."""
+    sizes = ", ".join(map(str, sorted({*sweep.n, n})))
+    total = replicates + (sweep.replicates_of(n) if n in sweep.n else 0)
+    counts = ", ".join(f"{k} = {v}" for k, v in sorted({**sweep.replicates_at, n: total}.items()))
+    return (
+        f"in the spec: n = [{sizes}] and replicates_at = {{ {counts} }}; the command that started "
+        "the run keeps what is done."
+    )
 
 
 def _curve_onset(path: Path, law: str, as_json: bool) -> None:

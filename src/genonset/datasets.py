@@ -135,6 +135,9 @@ class Dataset:
         return rows.reshape(len(rows), *self.shape)
 
 
+_LARGEST = 1e100
+
+
 # Checks ------------------------------------------------------------------------------------------
 
 
@@ -176,7 +179,7 @@ def drop_constant(points: Samples) -> tuple[Vectors, Tensor]:
 
 
 def require_varied(name: str, points: Tensor) -> Tensor:
-    """Return `points` unchanged if they are at least two and not all equal.
+    """Return `points` unchanged if they are at least two, not all equal and of sane size.
 
     Raises:
         DataError: otherwise.
@@ -191,6 +194,12 @@ def require_varied(name: str, points: Tensor) -> Tensor:
         raise DataError(
             f"{name}: all {len(points)} points are equal, so there is nothing to learn and no "
             "scale to measure. Check what was written to this data set."
+        )
+    largest = float(points.abs().max())
+    if largest > _LARGEST:
+        raise DataError(
+            f"{name}: the largest value is {largest:.3g}, whose square leaves double precision. "
+            f"Values up to {_LARGEST:g} are accepted; rescale the data."
         )
     return points
 
@@ -354,6 +363,8 @@ def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
             "Convert it with numpy.save('points.npy', array)."
         )
     read, write = readers[suffix]
+    if path.stat().st_size == 0:
+        raise DataError(f"{_quote(path)} is empty. Write the numbers again with {write}.")
     try:
         return _require_real(path, read(path, key))
     except GenonsetError:
@@ -800,7 +811,8 @@ def _require_fit(size: int, n: int) -> None:
         )
     raise ConfigError(
         f"n = {n} does not fit: training, held-out and null sets take 3 n = {3 * n} points, and "
-        f"their half of the {size} points of the data set has {other}. n can be 1 to {other // 3}."
+        f"their half of the {size} points of the data set has {other}. n can be 1 to "
+        f"{other // 3}."
     )
 
 

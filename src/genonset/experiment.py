@@ -343,18 +343,28 @@ def attempt_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Resul
 def resolve(sweep: Sweep) -> Sweep:
     """Fill in what a spec left open, and refuse what cannot run, before anything runs.
 
-    Sizes get their defaults (for finite data, what its halves allow) and data sets the hash of
-    their content, so that a run folder says exactly what it holds.
+    Sizes get their defaults (for finite data, what its halves allow); data sets and python models
+    the hash of their content, so that a run folder says exactly what it holds.
 
     Raises:
         DataError: unreadable data, or sizes that do not fit, with the largest that do.
-        ConfigError: data whose content is not what the spec's sha256 says.
+        ConfigError: data or a python model whose content is not what the spec's sha256 says, or
+            a python model that cannot be imported.
     """
     world = build(sweep.source)
     for setting in sweep.settings():
-        other = build(sweep.measurement(setting).source)
+        measurement = sweep.measurement(setting)
+        other = build(measurement.source)
         if isinstance(other, Dataset):
             _fitting_split(sweep, other)
+        if measurement.model.kind == "python":
+            measurement.model.content()
+    if sweep.model.kind == "python":
+        digest = sweep.model.content()
+        _require_unchanged(f"The file of {sweep.model.target}", sweep.model.sha256, digest)
+        sweep = sweep.model_copy(
+            update={"model": sweep.model.model_copy(update={"sha256": digest})}
+        )
     if isinstance(world, Source):
         sizes = {
             "n_original": sweep.n_original or N_ORIGINAL,
@@ -364,11 +374,7 @@ def resolve(sweep: Sweep) -> Sweep:
     split = _fitting_split(sweep, world)
     digest = hashlib.sha256(flatten(world.points).numpy().tobytes()).hexdigest()
     stated = getattr(sweep.source, "sha256", None)
-    if stated not in (None, digest):
-        raise ConfigError(
-            f"The data of source {sweep.source.kind!r} changed: sha256 is {digest[:12]}..., the "
-            f"spec says {stated[:12]}.... Restore the data, or use a new run folder."
-        )
+    _require_unchanged(f"The data of source {sweep.source.kind!r}", stated, digest)
     return sweep.model_copy(
         update={
             "n_original": len(split.original),
@@ -376,6 +382,14 @@ def resolve(sweep: Sweep) -> Sweep:
             "source": sweep.source.model_copy(update={"sha256": digest}),
         }
     )
+
+
+def _require_unchanged(what: str, stated: str | None, digest: str) -> None:
+    if stated not in (None, digest):
+        raise ConfigError(
+            f"{what} changed: sha256 is {digest[:12]}..., the spec says {stated[:12]}.... "
+            "Restore it, or use a new run folder."
+        )
 
 
 def _fitting_split(sweep: Sweep, world: Dataset) -> datasets.Split:

@@ -94,7 +94,7 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
                 "n": record.n,
                 "replicate": record.replicate,
                 "label": label(record.setting),
-                "last": _last_line(record.row.traceback),
+                "reason": record.row.reason,
                 "traceback": record.row.traceback.strip(),
             }
             for record in results.failures
@@ -240,11 +240,17 @@ def _facts(results: Results, seconds: float | None) -> list[tuple[str, str]]:
     facts = [
         ("cells done", f"{status['done']} of {status['cells']}"),
         ("failed", str(status["failed"])),
-        ("replicates", str(results.sweep.replicates)),
+        ("replicates", _replicates_words(results)),
         ("training points", f"{results.sweep.n[0]} to {results.sweep.n[-1]}"),
         ("process time", _duration(spent)),
     ]
     return facts + ([("wall time", _duration(seconds))] if seconds is not None else [])
+
+
+def _replicates_words(results: Results) -> str:
+    sweep = results.sweep
+    more = ", ".join(f"{count} at n = {n}" for n, count in sorted(sweep.replicates_at.items()))
+    return f"{sweep.replicates}, {more}" if more else str(sweep.replicates)
 
 
 def _duration(seconds: float) -> str:
@@ -512,8 +518,3 @@ def versions() -> dict[str, str]:
         "matplotlib": metadata.version("matplotlib"),
         "python": platform.python_version(),
     }
-
-
-def _last_line(traceback: str) -> str:
-    lines = traceback.strip().splitlines()
-    return lines[-1] if lines else "no traceback was kept"

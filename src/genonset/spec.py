@@ -5,12 +5,14 @@ that its numbers depend on and nothing else; the hash of its canonical JSON, wit
 is its key in the store. Every class here is frozen and refuses options it does not know.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import itertools
 import json
 import math
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -39,7 +41,7 @@ from genonset.denoisers import (
     fit_linear,
     population_linear,
 )
-from genonset.errors import ConfigError, DataError
+from genonset.errors import ConfigError, DataError, GenonsetError
 from genonset.networks import SMALLEST, ResidualMLP, UNet
 from genonset.noise import (
     Cosine,
@@ -450,6 +452,23 @@ class PythonModel(Table):
 
     kind: Literal["python"]
     target: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
+    sha256: str | None = None
+
+    def content(self) -> str:
+        """The sha256 of the module's file, once the function in it was found.
+
+        Raises:
+            ConfigError: there is no such file or function, or the file does not run.
+        """
+        try:
+            _resolve(self.target)
+        except GenonsetError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{self.target}: importing it failed with {type(error).__name__}: {error}."
+            ) from error
+        return hashlib.sha256(_module_path(self.target).read_bytes()).hexdigest()
 
     def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
         """Fit by the named function; what it samples is checked when it is drawn."""
@@ -594,7 +613,7 @@ class KernelModel(StepwiseModel):
         return self.generate(denoiser, self.start_of(training))
 
 
-class NetworkModel(Table):
+class NetworkModel(Table, ABC):
     """A network trained by score matching: what all of them have in common.
 
     `stop_once_memorized` ends a cell that measures tau_mem as soon as its interval is known;
@@ -636,9 +655,9 @@ class NetworkModel(Table):
             ema=self.ema,
         )
 
+    @abstractmethod
     def build(self, shape: tuple[int, ...]) -> nn.Module:
         """A fresh network for points of a shape, from the global generator."""
-        raise NotImplementedError
 
     def shaped(self, rows: Samples) -> Samples:
         """Data points as the network takes them."""
@@ -736,7 +755,7 @@ class UNetModel(NetworkModel):
 def _resolve(target: str) -> Callable[..., Any]:
     """Import module:function from the current folder, and from nowhere else."""
     module_name, function_name = target.split(":")
-    path = Path.cwd().joinpath(*module_name.split(".")).with_suffix(".py")
+    path = _module_path(target)
     if not path.is_file():
         raise ConfigError(
             f"{target}: there is no file {path.name} in {path.parent}. "
@@ -753,14 +772,18 @@ def _resolve(target: str) -> Callable[..., Any]:
     return function
 
 
+def _module_path(target: str) -> Path:
+    return Path.cwd().joinpath(*target.split(":")[0].split(".")).with_suffix(".py")
+
+
 def check_generated(samples: Any, n: int, training: Vectors) -> Vectors:
     """Samples of a user's model as rows like the training set's.
 
     Raises:
         DataError: not a tensor, too few samples, another shape, or values that are not finite.
     """
-    samples = torch.as_tensor(samples)
-    if samples.shape[0] != n or samples[0].numel() != training[0].numel():
+    samples = torch.as_tensor(samples).detach()
+    if samples.ndim == 0 or samples.shape[0] != n or samples[0].numel() != training[0].numel():
         raise DataError(
             f"The model was asked for {n} samples of {training[0].numel()} coordinates and "
             f"returned shape {tuple(samples.shape)}."
@@ -875,12 +898,14 @@ class Sweep(Measurement):
     """A grid of cells: variants x axes x n x replicates.
 
     `axes` maps dotted option paths to lists of values; `variants` maps names to tables of dotted
-    option paths, each a model or source to compare on the same data.
+    option paths, each a model or source to compare on the same data. `replicates_at` maps sizes to
+    their own number of replicates, for more of them where they tell most.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
     replicates: Count
     n: tuple[Annotated[int, Field(ge=2)], ...] = Field(min_length=1)
+    replicates_at: dict[int, Count] = {}
     axes: dict[str, tuple[Any, ...]] = {}
     variants: dict[str, dict[str, Any]] = {}
     headline: str | None = None
@@ -889,6 +914,9 @@ class Sweep(Measurement):
     def _grid(self):
         if list(self.n) != sorted(set(self.n)):
             raise ValueError(f"n must increase without repeats, got {list(self.n)}")
+        strange = sorted(set(self.replicates_at) - set(self.n))
+        if strange:
+            raise ValueError(f"replicates_at has sizes that n has not: {strange}")
         for path, values in self.axes.items():
             if not values:
                 raise ValueError(f"axis {path!r} has no values")
@@ -912,7 +940,12 @@ class Sweep(Measurement):
         path = Path(path)
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise ConfigError(
+                f"{path} is not a text file; a spec is a TOML file. Data go into its [source] "
+                "table, as path."
+            ) from None
+        except OSError as error:
             raise ConfigError(f"Cannot read the spec {path}: {error}.") from None
         try:
             options = tomllib.loads(text)
@@ -936,11 +969,13 @@ class Sweep(Measurement):
 
     @property
     def headline_criterion(self) -> str:
-        """The criterion whose onset is quoted first."""
+        """The criterion whose onset is quoted first: `headline`, or the first measured of
+        delta_held_out, train_bias, any other memorization criterion, any other."""
         if self.headline:
             return self.headline
         memory = [c for c in self.measured if CRITERIA[c].axis == "memorization"]
-        return "delta_held_out" if "delta_held_out" in memory else [*memory, *self.measured][0]
+        preferred = [c for c in ("delta_held_out", "train_bias") if c in memory]
+        return [*preferred, *memory, *self.measured][0]
 
     def settings(self) -> list[dict[str, Any]]:
         """Every combination of variant and axis values, as column name -> value."""
@@ -966,15 +1001,25 @@ class Sweep(Measurement):
     def cells(self) -> Iterator[tuple[dict[str, Any], Cell]]:
         """All cells with their variant and axis values, replicate by replicate."""
         settings = [(s, self.measurement(s).model_dump()) for s in self.settings()]
-        for replicate in range(self.replicates):
+        for replicate in range(self.most_replicates):
             for setting, options in settings:
                 for n in self.n:
-                    yield setting, Cell(**options, n=n, replicate=replicate)
+                    if replicate < self.replicates_of(n):
+                        yield setting, Cell(**options, n=n, replicate=replicate)
+
+    def replicates_of(self, n: int) -> int:
+        """How many replicates a size has."""
+        return self.replicates_at.get(n, self.replicates)
+
+    @property
+    def most_replicates(self) -> int:
+        """The number of replicates of the size that has most."""
+        return max(map(self.replicates_of, self.n))
 
     @property
     def n_cells(self) -> int:
         """How many cells the grid has."""
-        return self.replicates * len(self.n) * len(self.settings())
+        return sum(map(self.replicates_of, self.n)) * len(self.settings())
 
     def to_toml(self) -> str:
         """The spec as TOML, every option stated; reading it back gives an equal sweep."""
@@ -1002,13 +1047,29 @@ def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
         path = [str(p) for p in problem["loc"]]
         where = ".".join(path) or "the spec as a whole"
         message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            allowed = _allowed(model, path[:-1])
-            message = f"unknown option; allowed here: {', '.join(allowed)}"
-        elif problem["type"] == "missing":
-            message = "this option is required"
-        elif problem["type"] not in ("value_error", "union_tag_invalid"):
-            message += f", got {problem['input']!r}"
+        match problem["type"]:
+            case "extra_forbidden":
+                allowed = _allowed(model, path[:-1])
+                near = difflib.get_close_matches(path[-1], allowed, n=1)
+                guess = f", did you mean {near[0]}?" if near else "."
+                message = f"unknown option{guess} Allowed here: {', '.join(allowed)}"
+            case "missing":
+                message = "this option is required"
+            case "union_tag_invalid":
+                context = problem.get("ctx", {})
+                message = f"unknown kind {context['tag']!r}; known are {context['expected_tags']}"
+            case "union_tag_not_found":
+                message = "the option kind is required here"
+            case "tuple_type":
+                message = f"a list is needed, such as [8, 16, 32], got {problem['input']!r}"
+            case "too_short":
+                message = "at least one value is needed"
+            case "string_pattern_mismatch" if path[-1] == "target":
+                message = f"module:function is needed, got {problem['input']!r}"
+            case "value_error":
+                pass
+            case _:
+                message += f", got {problem['input']!r}"
         lines.append(f"  {where}: {message}")
     return f"{origin} was refused:\n" + "\n".join(dict.fromkeys(lines))
 
@@ -1135,7 +1196,8 @@ def catalogue() -> dict[str, dict[str, str]]:
             name: (kind.__doc__ or "").splitlines()[0]
             for name, kind in {"one_step": OneStep, "ddim": DDIM, **STEPWISE}.items()
         },
-        "criteria": {name: c.summary for name, c in CRITERIA.items()},
+        "criteria": {name: f"group: {', '.join(members)}" for name, members in GROUPS.items()}
+        | {name: c.summary for name, c in CRITERIA.items()},
         "distances": {
             name: (getattr(distances, name).__doc__ or "").splitlines()[0]
             for name in [*distances.SYMMETRIC, *distances.ASYMMETRIC]

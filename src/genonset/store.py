@@ -74,18 +74,24 @@ class Store:
         spec = self.folder / "spec.toml"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if spec.exists():
-                _check_same(read_sweep(self.folder), sweep, self.folder)
+            there = read_sweep(self.folder) if spec.exists() else None
+            if there is not None:
+                _check_continues(there, sweep, self.folder)
             elif any(self.folder.iterdir()):
                 raise StoreError(
                     f"{self.folder} is not empty and is not a run folder. Choose another "
                     "folder with --out."
                 )
-            else:
+            if there != sweep:
                 draft = spec.with_suffix(f".{os.getpid()}")
                 draft.write_text(sweep.to_toml(), encoding="utf-8")
                 draft.replace(spec)
             _take_lock(self._lock)
+        except (FileExistsError, NotADirectoryError):
+            raise StoreError(
+                f"{self.folder} is a file, or lies below one; a run needs a folder. Choose "
+                "another with --out."
+            ) from None
         except OSError as error:
             raise StoreError(
                 f"Cannot write to {self.folder}: {error.strerror or error}. Free space or choose "
@@ -154,7 +160,8 @@ def _open(path: Path) -> sqlite3.Connection:
             )
         with database:
             database.execute(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {VERSION}")
+            if version < VERSION:  # a file just made; nothing is written to one that is read
+                database.execute(f"PRAGMA user_version = {VERSION}")
     except sqlite3.Error as error:
         raise StoreError(
             f"{path} cannot be used as a results store: {error}. Move it away, or use another "
@@ -202,13 +209,27 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _check_same(there: Sweep, wanted: Sweep, folder: Path) -> None:
-    if there != wanted:
-        old, new = there.model_dump(mode="json"), wanted.model_dump(mode="json")
-        changed = [k for k in new if old.get(k) != new[k]]
+def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
+    """Refuse a spec that would lose cells of the run: more sizes, replicates, variants may come.
+
+    A folder in which nothing was done yet takes any spec.
+    """
+    old, new = there.model_dump(mode="json"), wanted.model_dump(mode="json")
+    grows = (
+        set(there.n) <= set(wanted.n)
+        and all(there.replicates_of(n) <= wanted.replicates_of(n) for n in there.n)
+        and there.variants.items() <= wanted.variants.items()
+        and bool(there.variants) == bool(wanted.variants)
+    )
+    free = {"name", "headline"} | (
+        {"n", "replicates", "replicates_at", "variants"} if grows else set()
+    )
+    changed = [k for k in new if old.get(k) != new[k] and k not in free]
+    if changed and any(row.status == "done" for row in _read_rows(folder)):
         raise StoreError(
             f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
-            "Choose another folder with --out, or delete this one."
+            "Choose another folder with --out, or delete this one. A run can be extended by "
+            "sizes n, replicates and variants, and by nothing else."
         )
 
 
@@ -240,6 +261,14 @@ class Row:
     traceback: str
     seconds: float
     finished: float
+
+    @property
+    def reason(self) -> str:
+        """What the exception of a failed cell said, whole, or all that is known."""
+        last = self.traceback.rpartition("Traceback (most recent call last):\n")[2]
+        lines = last.strip("\n").splitlines()
+        start = next((i for i, line in enumerate(lines) if line[:1] not in (" ", "")), 0)
+        return "\n".join(lines[start:]) or "no traceback was kept"
 
 
 def _read_rows(folder: Path) -> Iterator[Row]:
@@ -305,7 +334,7 @@ class Results:
         """Values of one criterion and role, shape (replicates, number of n), NaN where missing."""
         setting = self.settings[0] if setting is None else setting
         columns = {n: i for i, n in enumerate(self.sweep.n)}
-        table = np.full((self.sweep.replicates, len(columns)), np.nan)
+        table = np.full((self.sweep.most_replicates, len(columns)), np.nan)
         for r in self.records:
             if dict(r.setting) == dict(setting):
                 value = _number(r.row, role, criterion)

@@ -85,8 +85,14 @@ class WorkerPool:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread a worker; Ctrl-C is the parent's to handle; no worker outlives its parent."""
+    """One thread a worker; Ctrl-C is the parent's to handle; no worker outlives its parent.
+
+    What a model prints goes to standard error: standard output belongs to the command.
+    """
     import signal
+    import sys
+
+    sys.stdout = sys.stderr
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -27,8 +27,9 @@ def require_finite(name: str, values: Tensor) -> Tensor:
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         bad = int((~finite).sum())
+        where = f", the first in row {int((~finite).nonzero()[0, 0])}" if values.ndim else ""
         raise DataError(
-            f"{name}: {bad} of {values.numel()} values are NaN or infinite. "
+            f"{name}: {bad} of {values.numel()} values are NaN or infinite{where}. "
             "Only finite numbers are accepted; remove or repair these rows."
         )
     return values

@@ -182,11 +182,12 @@ def test_duplicates_are_counted_and_removed_on_request(tmp_path):
 
 def test_folder_of_another_spec_is_refused(finished, tmp_path):
     folder, _ = finished
-    (tmp_path / "other.toml").write_text(SPEC.replace("replicates = 6", "replicates = 7"))
+    (tmp_path / "other.toml").write_text(SPEC.replace("replicates = 6", "replicates = 5"))
     refused(
         genonset("sweep", tmp_path / "other.toml", "--out", folder / "run", cwd=tmp_path),
         "another spec",
         "replicates",
+        "can be extended",
     )
 
 
