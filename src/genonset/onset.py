@@ -1147,9 +1147,9 @@ def _from_rates(
         notes.append("two rates without trials allow no interval")
     if (np.diff(position) < 0).any():
         notes.append("the rates are not monotone")
-    inside = centres[surface.min(1) - least <= drop]
-    low, high = (inside[0], inside[-1]) if len(inside) else (best[0], best[0])
-    low, high = min(low, best[0]), max(high, best[0])
+    within = np.append(centres[surface.min(1) - least <= drop], best[0])
+    step = centres[1] - centres[0]  # the ends lie at most that far beyond the last within
+    low, high = within.min() - step, within.max() + step
     censored: Censored = "above" if best[0] > x[-1] else "below" if best[0] < x[0] else "no"
     located = _Located(
         onset=math.exp(best[0]) if censored == "no" else None,

@@ -164,8 +164,10 @@ def _log_deficit(x: Array) -> Array:
 
 
 def _entropy_excess(x: Array) -> Array:
-    """(1 + x) ln(1 + x) - x for x > -1, without cancellation near 0."""
-    return (1 + x) * _log_deficit(-x / (1 + x))
+    """(1 + x) ln(1 + x) - x for x >= -1, without cancellation near 0."""
+    small = np.where(np.abs(x) < 0.04, x, 0.0)
+    series = (1 + small) * _log_deficit(-small / (1 + small))
+    return np.where(small == x, series, special.xlogy(1 + x, 1 + x) - x)
 
 
 def _root(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
@@ -1266,7 +1268,7 @@ def collapse_time(
         spectrum=np.broadcast_arrays(c.rank, c.values[..., 0])[0],
     )
     log_n = np.log(n)
-    flat = np.expm1(2 * log_n / rank)
+    flat = np.expm1(np.minimum(2 * log_n / rank, 700.0))  # beyond, t_C is 0 to rounding
     positive = np.where(c.values > 0, c.values, np.nan)
     low, high = (
         np.broadcast_to(f(positive, axis=-1), flat.shape) / flat for f in (np.nanmin, np.nanmax)
@@ -1634,7 +1636,7 @@ def memorized_fraction_null(dim: ArrayLike, n: ArrayLike, gap: ArrayLike = 1 / 3
         gap: threshold on the ratio of distances to nearest and second nearest, in (0, 1].
 
     Returns:
-        The probability, to about 1e-6 relative.
+        The probability, to about 1e-7 relative.
 
     Raises:
         ConfigError: for arguments out of range.
@@ -1654,8 +1656,11 @@ def memorized_fraction_null(dim: ArrayLike, n: ArrayLike, gap: ArrayLike = 1 / 3
 
 def _ratio_probability(d: float, n: Array, gap: Array) -> Array:
     """(F1) at one dimension, by quadrature in |x|² and in ln of a squared distance z = w/gap²."""
-    nodes, weights = special.roots_genlaguerre(24, d / 2 - 1)
-    lengths, weights = 2 * nodes[weights > 1e-18], weights[weights > 1e-18] / weights.sum()
+    k = np.arange(24)  # Gauss-Laguerre nodes of the chi²_d law, by Golub and Welsch
+    off = np.sqrt(k[1:] * (k[1:] + d / 2 - 1))
+    nodes, vectors = np.linalg.eigh(np.diag(2 * k + d / 2) + np.diag(off, 1) + np.diag(off, -1))
+    lengths, weights = 2 * nodes, vectors[0] ** 2
+    lengths, weights = lengths[weights > 1e-18], weights[weights > 1e-18]
     gaps, which = np.unique(gap, return_inverse=True)
     total = np.zeros(n.shape)
     for length, weight in zip(lengths, weights, strict=True):

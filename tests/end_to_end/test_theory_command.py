@@ -13,6 +13,10 @@ import numpy as np
 import pytest
 
 from genonset import cli, theory
+from genonset.experiment import resolve
+from genonset.spec import Sweep
+from genonset.store import Store
+from genonset.sweep import run_sweep
 
 
 def genonset(*arguments, cwd):
@@ -121,20 +125,26 @@ kind = "linear_one_step"
 """
 
 
+def run(folder, name, text):
+    """A finished run without its report."""
+    (folder / f"{name}.toml").write_text(text)
+    sweep = resolve(Sweep.from_toml(folder / f"{name}.toml"))
+    with Store(folder / name, sweep) as store:
+        run_sweep(sweep, store)
+
+
 def test_scaling_of_a_run(tmp_path):
-    (tmp_path / "spec.toml").write_text(SPEC)
-    assert genonset("sweep", "spec.toml", "--out", "run", cwd=tmp_path)[0] == 0
-    code, out, _ = genonset("onset", "run", "--scaling", "--json", cwd=tmp_path)
+    run(tmp_path, "dims", SPEC)
+    code, out, _ = genonset("onset", "dims", "--scaling", "--json", cwd=tmp_path)
     found = json.loads(out)
     assert code == 0
     assert found["criterion"] == "delta_held_out"
     assert found["degrees"] == 3 * 4 - 4
     assert {"exponent", "low", "high", "sharpening", "deviance", "linear_p_value"} <= set(found)
-    code, out, err = genonset("onset", "run", "--scaling", "--criterion", "mmd", cwd=tmp_path)
+    code, out, err = genonset("onset", "dims", "--scaling", "--criterion", "mmd", cwd=tmp_path)
     assert (code, out) == (2, "")
     assert "delta or delta_held_out" in err
-    (tmp_path / "spec.toml").write_text(SPEC.replace('axes = { "source.dim" = [2, 4, 8] }', ""))
-    assert genonset("sweep", "spec.toml", "--out", "flat", cwd=tmp_path)[0] == 0
+    run(tmp_path, "flat", SPEC.replace('axes = { "source.dim" = [2, 4, 8] }', ""))
     code, _, err = genonset("onset", "flat", "--scaling", cwd=tmp_path)
     assert code == 2
     assert "source.dim" in err
@@ -145,7 +155,7 @@ def test_onset_of_a_published_curve(tmp_path):
         "n,rate,trials\n30,.95,20\n60,.8,20\n120,.45,20\n240,.1,20\n"
     )
     code, out, _ = genonset("onset", "curve.csv", cwd=tmp_path)
-    assert (code, out) == (0, "n* = 106 [83, 136]   (rate = 0.5, logistic law)\n")
+    assert (code, out) == (0, "n* = 106 [82, 138]   (rate = 0.5, logistic law)\n")
     code, out, _ = genonset("onset", "curve.csv", "--law", "exponential", "--json", cwd=tmp_path)
     found = json.loads(out)
     assert (found["law"], found["censored"]) == ("exponential", "no")

@@ -44,7 +44,7 @@ def test_memorized_fraction_null_by_adaptive_quadrature(dim, n):
                        epsabs=0, epsrel=1e-7)[0]
         for a, b in pairwise(ends)
     )  # fmt: skip
-    assert theory.memorized_fraction_null(dim, n) == pytest.approx(n * value, rel=1e-5)
+    assert theory.memorized_fraction_null(dim, n) == pytest.approx(n * value, rel=1e-6)
 
 
 def test_memorized_fraction_null_tends_to_the_uniform_law():

@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from genonset import figures
+from genonset import figures, theory
 from genonset.experiment import resolve
-from genonset.spec import CosineNoise, Sweep
+from genonset.spec import Sweep, VarianceExplodingNoise
+from genonset.noise import at_horizon
 from genonset.store import Results, Store
 from genonset.sweep import run_sweep
 
@@ -80,7 +81,6 @@ def test_a_wrong_prediction_is_off(results, monkeypatch):
 @pytest.mark.parametrize("change", [
     {"model.start": "estimated"}, {"model.ridge": 0.1}, {"model.n_noise_draws": 2},
     {"source.std": None, "source.spectrum": (1.0,) * 16},
-    {"model.noise": CosineNoise(kind="cosine")},
 ])  # fmt: skip
 def test_nothing_is_predicted_of_another_model(results, change):
     at = results.sweep.measurement({})
@@ -94,3 +94,21 @@ def test_nothing_is_predicted_of_another_model(results, change):
 def test_the_chance_level_is_that_of_the_largest_of_many():
     share = (1 - 2 * 0.5 * math.erfc(figures._chance_level(25) / math.sqrt(2))) ** 25
     assert 1 - share == pytest.approx(1e-3, rel=0.01)
+
+
+def test_any_noise_enters_by_its_noise_to_signal_ratio(results):
+    at = results.sweep.measurement({})
+    found = figures.closed_forms(at)
+    assert found is not None
+    assert found[0].u == pytest.approx(0.6 * math.expm1(2.0) / 4)
+    noise = VarianceExplodingNoise(kind="variance_exploding")
+    sigma = at_horizon(noise.build())[1]
+    other = figures.closed_forms(
+        at.model_copy(update={"model": at.model.model_copy(update={"noise": noise})})
+    )
+    assert other is not None
+    assert other[0].u == pytest.approx(sigma**2 / 4)
+    values = figures.CLOSED["spread_ratio"].of(found[0], np.array([40.0]))
+    direct = theory.one_step_second_moment(16, 40, 1.0, 0.6, variance=4.0)
+    start = 4 * math.exp(-2) - 0.6 * math.expm1(-2)
+    assert values[0] == pytest.approx(direct * start / 4)

@@ -332,3 +332,37 @@ def test_notes_carry_regime_warnings():
 def test_texts_that_cannot_be_used(name, texts, message):
     with pytest.raises(ConfigError, match=message):
         theory.evaluate(name, texts)
+
+
+GAMMAS = np.array([1 + 1e-12, 1 + 1e-6, 1.5, 1e3, 1e12, math.inf])[:, None]
+NOISES = np.array([1e-12, 1e-6, 0.1, 1, 1e3, 1e9])
+EXTREMES = {
+    "one_step_log_determinant_excess": [(GAMMAS, NOISES)],
+    "one_step_affinity_rate": [(GAMMAS, NOISES)],
+    "one_step_kl_to_source": [(GAMMAS, NOISES)],
+    "one_step_kl_from_source": [(GAMMAS, NOISES)],
+    "many_draws_kl": [(GAMMAS, NOISES)],
+    "one_step_log_potential": [(GAMMAS, NOISES, y) for y in (0, 1e-9, 1, 1e6)],
+    "one_step_quadratic_forms": [(GAMMAS, NOISES, eps) for eps in (1e-4, 1, 100)],
+    "ridge_moments": [(np.append(GAMMAS, 1e-6)[:, None], x, NOISES) for x in (1e-9, 1, 1e6)],
+    "sample_covariance_kl_rate": [(GAMMAS,)],
+    "sample_overlap": [(np.append(GAMMAS, 1e-9),)],
+    "clone_agreement": [([0, 1e-9, 10, 39, 41, 1e6],)],
+    "collapse_time": [([1.0001, 2, 1e300], d) for d in (1, 100)],
+    "own_weight_probability": [([1e-6, 0.1, 50], 1000, d) for d in (1, 1000)],
+    "kernel_pair_ratio": [([1, 2, 1e300, math.inf], d) for d in (1, 1000)],
+    "original_overlap_typical": [([0.5] * 99, [1.001, 1e10, 1e300, math.inf])],
+    "sample_covariance_kl": [(d, [d + 1, 10 * d, 1e15]) for d in (1, 1000)],
+    "memorized_fraction_null": [(d, [2, 1e6]) for d in (1, 512)],
+    "sampler_moments": [(m, [1e-6, 1e6], [[0.01], [30]], 1.0, 9) for m in theory.METHODS],
+}
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extremes_are_numbers(name):
+    # warnings are errors in tests: nothing overflows or divides by zero either
+    lowest = {"one_step_log_potential": -1e-9, "original_overlap_typical": -math.inf}
+    for arguments in EXTREMES[name]:
+        value = np.asarray(theory.FORMULAS[name](*arguments))
+        assert not np.isnan(value).any()
+        assert (value >= lowest.get(name, -1e-12)).all()

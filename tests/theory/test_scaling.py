@@ -37,6 +37,7 @@ def test_exact_curves_give_their_own_onset():
     assert found.width == pytest.approx(math.log(ratio), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["logistic", "exponential"])
 @pytest.mark.parametrize("counted", [True, False])
 def test_intervals_cover(law, counted):
