@@ -7,7 +7,7 @@ import genonset
 
 ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "networks",
-    "samplers", "estimates", "distances", "neighbors", "verdict", "training", "theory", "onset",
+    "samplers", "estimates", "distances", "neighbors", "peers", "verdict", "training", "theory", "onset",
     "criteria", "published", "spec", "experiment", "store", "sweep", "figures", "report", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genonset.onset import Onset, estimate_onset
+    from genonset.report import write_report
     from genonset.spec import Sweep
     from genonset.sweep import run_sweep
-    from genonset.verdict import memorized_fraction
+    from genonset.verdict import Verdict, audit, memorized_fraction
 
 __version__ = "0.1.0"
 
@@ -19,7 +20,10 @@ _HOMES = {
     "estimate_onset": "onset",
     "Sweep": "spec",
     "run_sweep": "sweep",
+    "Verdict": "verdict",
+    "audit": "verdict",
     "memorized_fraction": "verdict",
+    "write_report": "report",
 }
 _ROOMS = {
     "criteria",
@@ -31,13 +35,23 @@ _ROOMS = {
     "neighbors",
     "noise",
     "onset",
+    "peers",
     "samplers",
     "seeds",
     "sources",
     "verdict",
 }
 
-__all__ = ["Onset", "Sweep", "estimate_onset", "memorized_fraction", "run_sweep"]
+__all__ = [
+    "Onset",
+    "Sweep",
+    "Verdict",
+    "audit",
+    "estimate_onset",
+    "memorized_fraction",
+    "run_sweep",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
