@@ -4,7 +4,7 @@ import torch
 from jaxtyping import install_import_hook
 
 ROOMS = ("noise", "sources", "datasets", "denoisers", "samplers", "distances", "neighbors",
-         "peers", "verdict", "published", "criteria", "experiment")  # fmt: skip
+         "peers", "features", "verdict", "published", "criteria", "experiment")  # fmt: skip
 
 torch.set_num_threads(1)
 install_import_hook([f"genonset.{room}" for room in ROOMS], "typechecker.check")

@@ -32,6 +32,7 @@ _ROOMS = {
     "distances",
     "errors",
     "estimates",
+    "features",
     "neighbors",
     "noise",
     "onset",

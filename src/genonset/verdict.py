@@ -57,9 +57,10 @@ except training points' own distances to one another: the weaker, leave-one-out 
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -76,10 +77,12 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
+from genonset.features import represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors
+from genonset.tensors import Vectors, flatten
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
+REGIMES: tuple[str, ...] = get_args(Regime)
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
@@ -537,6 +540,20 @@ class Plan:
     n_generated: int | None
     n_held_out: int | None
 
+    def __str__(self) -> str:
+        ways = [
+            f"{number} {what}"
+            for number, what in (
+                (self.n_generated, "samples"),
+                (self.n_held_out, "training and as many held-out points"),
+            )
+            if number is not None
+        ]
+        return (
+            f"Plan: to find copies in {percent(self.share)} of the samples with probability "
+            f"{self.power:g} takes {', or '.join(ways) or 'more points than are in sight'}."
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
@@ -588,7 +605,11 @@ class Evidence:
         nearest_training, nearest_held_out: which it is.
         control: distances of held-out points to the training set; of training points to one
             another if there are none.
+        background: for each point of the pool how many samples that were not flagged are within the
+            scale of it.
         sets: the sets by name, shape (n, *shape).
+        names: file names of their points, where they have any.
+        columns: of a table.
     """
 
     to_training: Tensor
@@ -596,7 +617,10 @@ class Evidence:
     to_held_out: Tensor | None
     nearest_held_out: Tensor | None
     control: Tensor
+    background: np.ndarray
     sets: dict[str, Tensor]
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -646,6 +670,7 @@ def audit(
     significance: float = 0.05,
     power: bool = False,
     allow_mixed_units: bool = False,
+    features: str = "pixels",
 ) -> Verdict:
     """Are these samples copies of that training set?
 
@@ -660,6 +685,7 @@ def audit(
         significance: level of either test.
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
+        features: the coordinates that are compared, as `genonset.features.represent` takes them.
 
     Raises:
         DataError: if a set is empty, not finite, or of another shape or unit than the others.
@@ -677,11 +703,12 @@ def audit(
         )
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    rows = {name: datasets.flatten(points) for name, points in sets.items()}
+    rows = {name: flatten(points) for name, points in represent(sets, features).items()}
     search = _Search.of(rows)
     copied, bias = search.copying(significance, n_permutations, seed), search.train_bias()
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
-    strength = search.power(significance, seed, curve=power)
+    background = search.background(copied.flagged)
+    strength = search.power(background, significance, seed, curve=power)
     found: Regime = "undecided"
     if quality.control is not None:
         found = regime(
@@ -711,12 +738,103 @@ def audit(
             "n_permutations": n_permutations,
             "significance": significance,
             "allow_mixed_units": allow_mixed_units,
-            "features": "as given",
+            "features": features,
             "near_duplicate_scale": copied.scale,
             "intrinsic_dimension": search.dimension,
         },
-        evidence=search.evidence(sets),
+        evidence=search.evidence(sets, background),
     )
+
+
+def audit_files(
+    generated: str | Path,
+    training: str | Path,
+    held_out: str | Path | None = None,
+    *,
+    features: str | None = None,
+    plan_sizes: bool = False,
+    power: bool = False,
+    allow_mixed_units: bool = False,
+    drop_overlap: bool = False,
+    skip_unreadable: bool = False,
+    colour: bool | None = None,
+    significance: float = 0.05,
+    seed: int = 0,
+) -> Verdict:
+    """The audit of folders of images, array files or tables, with their names.
+
+    Args:
+        generated, training, held_out: paths that `genonset.datasets.read` takes.
+        features: as in `audit`; by default "standardized" for tables, whose columns have units of
+            their own, and "pixels" for everything else.
+        plan_sizes: whether to `plan` sizes as well.
+        drop_overlap: leave out held-out points that equal a training point.
+        skip_unreadable, colour: of image folders.
+        power, allow_mixed_units, significance, seed: as in `audit`.
+
+    Raises:
+        DataError, ConfigError: as `audit`; or if a path cannot be read, or tables differ in their
+            columns.
+    """
+    paths = {"generated": generated, "training": training}
+    if held_out is not None:
+        paths["held_out"] = held_out
+    loaded = {
+        name: datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
+        for name, path in paths.items()
+    }
+    _require_same_columns(loaded)
+    sets = {name: one.points for name, one in loaded.items()}
+    names = {name: one.names for name, one in loaded.items()}
+    notes = [
+        f"{len(one.skipped)} images of {name} cannot be read and were left out: "
+        f"{'; '.join(one.skipped[:5])}."
+        for name, one in loaded.items()
+        if one.skipped
+    ]
+    if drop_overlap and held_out is not None:
+        fresh = ~datasets.matches(sets["held_out"], sets["training"])
+        if not bool(fresh.any()):
+            raise DataError(
+                "Every held-out point equals a training point, so nothing is left to compare "
+                "with. Pass data that the model was not fitted to."
+            )
+        notes.append(f"{int((~fresh).sum())} held-out points equal to training points left out.")
+        sets["held_out"] = sets["held_out"][fresh]
+        kept = fresh.nonzero()[:, 0].tolist()
+        names["held_out"] = tuple(names["held_out"][k] for k in kept if names["held_out"])
+    tables = all(one.kind == "table" for one in loaded.values())
+    verdict = audit(
+        sets["generated"],
+        sets["training"],
+        sets.get("held_out"),
+        seed=seed,
+        significance=significance,
+        power=power,
+        allow_mixed_units=allow_mixed_units,
+        features=features or ("standardized" if tables else "pixels"),
+    )
+    facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
+    columns = loaded["training"].columns
+    verdict = replace(
+        verdict,
+        inputs=facts,
+        notes=(*verdict.notes, *notes),
+        evidence=replace(verdict.evidence, names=names, columns=columns),
+    )
+    if not plan_sizes:
+        return verdict
+    return replace(verdict, power=replace(verdict.power, plan=plan(verdict)))
+
+
+def _require_same_columns(loaded: dict[str, datasets.Loaded]) -> None:
+    columns = {name: one.columns for name, one in loaded.items() if one.columns}
+    if len(set(columns.values())) > 1:
+        raise DataError(
+            "Tables must have the same columns in the same order, got "
+            + "; ".join(f"{name}: {', '.join(c)[:120]}" for name, c in columns.items())
+            + ". Select and order the columns alike."
+        )
 
 
 def none_to(value: float | None, other: float) -> float:
@@ -899,7 +1017,7 @@ class _Search:
         self, near: Tensor, distances: Tensor, where: Tensor
     ) -> tuple[tuple[Flagged, ...], int]:
         """The samples of (6) with the p-values of (7), and how many points at least are copied."""
-        assert self.pool is not None and self.to_held_out is not None
+        assert self.pool is not None
         mine = self.in_training & ~self.in_held_out
         other = self.in_held_out & ~self.in_training
         hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
@@ -1028,32 +1146,30 @@ class _Search:
 
     # Power
 
-    def power(self, significance: float, seed: int, *, curve: bool) -> Power:
+    def power(
+        self, background: np.ndarray, significance: float, seed: int, *, curve: bool
+    ) -> Power:
         if self.pool is None:
             return Power(share=PLANTED, probability=None)
-        background = self._background()
         sizes = len(self.rows["generated"]), self.pool.n_training
-        rng = np.random.default_rng(seeds.derive(seed, "planted copies"))
-
-        def found(share: float, n_trials: int) -> float:
-            return planted_power(
-                background, *sizes, share, significance=significance, n_trials=n_trials, rng=rng
-            )
-
+        planted = _Planted(background=background, significance=significance, seed=seed)
         shares = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2) if curve else ()
         return Power(
             share=PLANTED,
-            probability=found(PLANTED, 40),
-            curve=tuple((share, found(share, 200)) for share in shares),
+            probability=planted.found(*sizes, PLANTED, n_trials=40),
+            curve=tuple((share, planted.found(*sizes, share)) for share in shares),
         )
 
-    def _background(self) -> np.ndarray:
-        """For every row of the pool how many samples lie within the near-duplicate scale."""
-        assert self.pool is not None
+    def background(self, flagged: Sequence[Flagged]) -> np.ndarray:
+        """For every row of the pool how many samples are near it, those flagged left out."""
+        if self.pool is None:
+            return np.zeros(0, dtype=np.int64)
         distances, where = self.nearer
-        return self.pool.counts(where[distances <= self.scale])
+        near = distances <= self.scale
+        near[[f.index for f in flagged]] = False
+        return self.pool.counts(where[near])
 
-    def evidence(self, sets: dict[str, Tensor]) -> Evidence:
+    def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
         member = self._member()
         n_training = len(self.rows["training"])
         training_row = _first_rows(member[:n_training], len(self.points))
@@ -1066,6 +1182,7 @@ class _Search:
             to_held_out=self.to_held_out,
             nearest_held_out=held_out,
             control=self.control[:, 0],
+            background=background,
             sets=sets,
         )
 
@@ -1196,43 +1313,121 @@ def permutation_p_value(
     return (extreme + 1) / (n_permutations + 1)
 
 
-def planted_power(
-    background: np.ndarray,
-    n_generated: int,
-    n_training: int,
-    share: float,
-    *,
-    significance: float,
-    n_trials: int,
-    rng: np.random.Generator,
-    n_seen: int | None = None,
-) -> float:
-    """Probability that `copying` finds copies planted among samples like those seen.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Planted:
+    """Copies planted among samples like those seen.
 
-    Each trial labels the points at random, takes Poisson counts around the near samples that were
-    seen, so that real copies among them favour no label, and adds round(share m) copies of random
-    training points, jittered by less than half the near-duplicate scale.
+    Attributes:
+        background: for each point of the pool how many of the samples seen were near it.
+        significance: level of the test.
+        seed: of the trials.
+    """
+
+    background: np.ndarray
+    significance: float
+    seed: int
+
+    def found(
+        self,
+        n_generated: int,
+        n_training: int,
+        share: float,
+        *,
+        n_seen: int | None = None,
+        n_points: int | None = None,
+        n_trials: int = 200,
+    ) -> float:
+        """Probability that `copying` finds round(share m) planted copies.
+
+        Each trial labels the points at random, takes Poisson counts around the samples that were
+        near, so that real copies among them favour no label, and adds copies of random training
+        points, each near enough to count for its point. Without such background it is (5).
+
+        Args:
+            n_generated: m, number of samples in a trial.
+            n_training: number of training points.
+            share: of the samples that are copies.
+            n_seen: number of samples behind the background, if not m.
+            n_points: number of points in the pool, if not as many as there are.
+            n_trials: number of trials.
+        """
+        n_points = n_points or len(self.background)
+        n_copies = round(share * n_generated)
+        if not self.background.any():
+            n_held_out = n_points - n_training
+            return copying_power(n_generated, n_training, n_held_out, share, self.significance)
+        names = "planted copies", n_generated, n_training, n_points, n_copies
+        rng = np.random.default_rng(seeds.derive(self.seed, *names))
+        rate = self.background * ((n_generated - n_copies) / (n_seen or n_generated))
+        hits = 0
+        for _ in range(n_trials):
+            same = n_points == len(rate)
+            counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
+            counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
+            p_value = subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
+            hits += p_value <= self.significance * _ROUNDING
+        return hits / n_trials
+
+
+def plan(
+    verdict: Verdict, *, power: float = 0.9, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.1)
+) -> tuple[Plan, ...]:
+    """Sizes with which an audit like this one finds shares of copies.
 
     Args:
-        background: for each point of the pool how many samples were near it.
-        n_generated: m, number of samples in a trial.
-        n_training: how many of the points are training points.
-        share: of the samples that are copies.
-        significance: level of the test.
-        n_trials: number of trials.
-        rng: their randomness.
-        n_seen: number of samples behind the background, if not m.
+        verdict: of an audit with a held-out set; its near samples are the background.
+        power: probability wished for.
+        shares: of the samples that are copies.
+
+    Returns:
+        one plan a share; sizes are searched up to 64 times those of the audit.
+
+    Raises:
+        ConfigError: unless 0 < power < 1.
+        DataError: without a held-out set.
     """
-    n_copies = round(share * n_generated)
-    rate = background * ((n_generated - n_copies) / (n_seen or n_generated))
-    found = 0
-    for _ in range(n_trials):
-        counts = rng.poisson(rng.permutation(rate))
-        counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
-        observed = float(counts[:n_training].sum())
-        p_value = subset_sum_tail(counts, n_training, observed)
-        found += p_value <= significance * _ROUNDING
-    return found / n_trials
+    if not 0 < power < 1:
+        raise ConfigError(f"power lies strictly between 0 and 1, got {power}.")
+    if "held_out" not in verdict.inputs:
+        raise DataError(
+            "A plan needs a held-out set: without one no number of samples tells copies from "
+            "dense data. Train on a random half and pass the other half as --held-out."
+        )
+    m, n_training = verdict.inputs["generated"].n, verdict.inputs["training"].n
+    planted = _Planted(
+        background=verdict.evidence.background,
+        significance=verdict.settings["significance"],
+        seed=verdict.settings["seed"],
+    )
+    return tuple(
+        Plan(
+            share=share,
+            power=power,
+            n_generated=_smallest(
+                lambda k, s=share: planted.found(k, n_training, s, n_seen=m, n_trials=60), power, m
+            ),
+            n_held_out=_smallest(
+                lambda k, s=share: planted.found(m, k, s, n_points=2 * k, n_trials=60),
+                power,
+                max(n_training, 8),
+            ),
+        )
+        for share in shares
+    )
+
+
+def _smallest(reached: Callable[[int], float], power: float, start: int) -> int | None:
+    """The smallest size with the power, to about 3 %, between 8 and 64 times the start."""
+    high = start
+    while reached(high) < power:
+        high *= 2
+        if high > 64 * start:
+            return None
+    low = min(8, high)
+    while high - low > max(1, high // 32):
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
+    return high
 
 
 # Words
@@ -1292,7 +1487,7 @@ def _describe(points: Tensor) -> Input:
     plain = points.contiguous()
     head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
     digest = hashlib.sha256(head)
-    digest.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return Input(
         n=len(points),
         shape=tuple(points.shape[1:]),
