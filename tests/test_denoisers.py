@@ -72,6 +72,21 @@ def test_least_squares_agrees_with_scikit_learn(n_noise_draws):
     np.testing.assert_allclose(denoiser.intercept.numpy(), peer.intercept_, rtol=1e-9)
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.02])
+def test_an_offset_of_the_data_moves_nothing_but_the_intercept(ridge):
+    """Slope and residuals of data at 1e4 equal those at 0, to the rounding of the data."""
+    training, far = rows(12, 20, "offset"), 1e4
+
+    def fit(points):
+        return fit_linear(points, PAPER, ridge=ridge, generator=seeds.generator(1))
+
+    (near, x_t), (moved, y_t) = fit(training), fit(training + far)
+    torch.testing.assert_close(moved.slope, near.slope, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(y_t - math.exp(-2) * far, x_t, rtol=0, atol=1e-10)
+    at_mean = moved(y_t.mean(0)[None], torch.tensor(2.0))[0]
+    torch.testing.assert_close(at_mean, training.mean(0) + far, rtol=0, atol=1e-9)
+
+
 def test_ridge_agrees_with_scikit_learn():
     training = rows(30, 5, "ridge")
     denoiser, x_t = fit_linear(

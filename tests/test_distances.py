@@ -31,7 +31,6 @@ from genonset.distances import (
     coordinate_kernel_l2,
     energy_distance,
     expected_kernel_terms,
-    fit_gaussian,
     hellinger,
     hellinger_squared,
     kernel_bandwidth,
@@ -679,19 +678,19 @@ def test_singular_laws_of_different_supports():
 def test_fitted_gaussian_has_the_sample_moments():
     for n in (5, 6, 200):
         x = normal(n, 2, 3, seed=n)
-        law = fit_gaussian(x)
+        law = Gaussian.fit(x)
         np.testing.assert_allclose(law.mean, x.flatten(1).mean(0), atol=1e-14)
         np.testing.assert_allclose(law.covariance, np.cov(x.flatten(1).numpy().T), atol=1e-13)
         assert law.rank == min(n - 1, 6)
     with pytest.raises(DataError, match="at least 2"):
-        fit_gaussian(normal(1, 3))
+        Gaussian.fit(normal(1, 3))
 
 
 def test_distance_of_samples_through_their_moments():
     """Fitted to many draws, the Frechet distance is that of the laws: error of order 1/sqrt n."""
     p, q = dense(4), dense(4, seed=2)
     draws = [law.sample(20_000, generator=seeds.generator(0, "frechet")) for law in (p, q)]
-    assert bures_wasserstein(*map(fit_gaussian, draws)) == pytest.approx(
+    assert bures_wasserstein(*map(Gaussian.fit, draws)) == pytest.approx(
         bures_wasserstein(p, q), rel=0.02
     )
 

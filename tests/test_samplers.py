@@ -10,7 +10,7 @@ from genonset.denoisers import AffineDenoiser, fit_linear, population_linear
 from genonset.noise import OrnsteinUhlenbeck, at_horizon
 from genonset.samplers import OneStep, estimated_start, population_start
 from genonset.sources import Gaussian
-from test_denoisers import GivenNoise
+from test_denoisers import GivenNoise, rows
 
 TRAINING = torch.tensor([[0.0, 1], [1, 0], [2, 1], [1, 3], [-1, 0.5]], dtype=torch.float64)
 TOY = GivenNoise(
@@ -59,13 +59,26 @@ def test_samples_follow_the_propagated_law():
     torch.testing.assert_close(drawn.T.cov(), law.covariance, atol=0.04, rtol=0)
 
 
-def test_law_has_rank_n_minus_one_below_the_dimension():
-    training = torch.randn(6, 10, dtype=torch.float64, generator=seeds.generator(0))
-    noise = OrnsteinUhlenbeck()
-    denoiser, x_t = fit_linear(training, noise, generator=seeds.generator(1))
-    for kind in ("scalar", "estimated", "in_sample"):
-        start = estimated_start(training, x_t, noise, kind)
-        assert OneStep(noise=noise, start=start).propagate(denoiser).rank == 5
+@pytest.mark.parametrize("kind", ["scalar", "estimated", "in_sample"])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1e3, 1e5])
+@pytest.mark.parametrize(
+    ("n", "options"),
+    [(2, {}), (8, {}), (16, {}), (8, {"n_noise_draws": 4}), (8, {"ridge": 0.01}), (40, {})],
+)
+def test_rank_of_the_law_is_that_of_the_data_at_any_offset(kind, offset, n, options):
+    """Rank n - 1 for n <= d, that of the source beyond: H² = 1 and KL = inf hang on it."""
+    noise = OrnsteinUhlenbeck(horizon=2.0, noise_scale=math.exp(-4))
+    rotation = torch.linalg.qr(rows(16, 16, "rotation")).Q
+    for rank in (16, 4):
+        factor = rotation[:, :rank]
+        for seed in range(5):
+            training = offset + rows(n, rank, "training", seed) @ factor.T
+            denoiser, x_t = fit_linear(
+                training, noise, generator=seeds.generator(seed, "noise"), **options
+            )
+            start = estimated_start(training, x_t, noise, kind)
+            law = OneStep(noise=noise, start=start).propagate(denoiser)
+            assert law.rank == min(n - 1, rank)
 
 
 def test_population_law_is_the_shrunken_source():

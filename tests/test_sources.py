@@ -113,6 +113,17 @@ def test_from_factor_reads_rank_and_small_eigenvalues():
     assert Gaussian(torch.zeros(5), wide.covariance).rank == 3  # what the product loses
 
 
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1e3, 1e6])
+def test_fitted_gaussians_of_few_points_have_rank_n_minus_one_at_any_offset(offset):
+    """2 points on a line among 2 coordinates need the rounding of the mean told from the data:
+    one set in three hundred had rank 2."""
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        for n, d in ((2, 2), (5, 9)):
+            x = offset + torch.randn(n, d, dtype=torch.float64, generator=generator)
+            assert Gaussian.fit(x).rank == n - 1
+
+
 @pytest.mark.parametrize("k", [2, 3, 4, 9])
 def test_from_factor_of_any_width(k):
     factor = torch.randn(4, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))

@@ -348,7 +348,7 @@ def _as_gaussian(law: object, samples: Vectors) -> Gaussian:
     if isinstance(law, GaussianMixture):
         return Gaussian(law.mean, law.covariance)
     points = law.points if isinstance(law, Smoothed) else samples
-    return distances.fit_gaussian(points)
+    return Gaussian.fit(points)
 
 
 def _moments(scene: Scene) -> dict[str, float]:

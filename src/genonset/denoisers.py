@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from genonset.errors import ConfigError, DataError
 from genonset.noise import NoiseProcess, at_horizon
-from genonset.sources import ExactSource, Gaussian
+from genonset.sources import ExactSource, Gaussian, centre
 from genonset.tensors import Samples, Times, Vectors, require_finite
 
 
@@ -121,18 +121,35 @@ def fit_linear(
         raise ConfigError(
             f"fit_linear needs ridge >= 0 and n_noise_draws >= 1, got {ridge}, {n_noise_draws}."
         )
-    x_0 = require_finite("training", training).to(torch.float64).repeat(n_noise_draws, 1)
+    mean, centred, rounding = centre(require_finite("training", training).to(torch.float64))
+    axes, clean = _span(centred, rounding)
     horizon = torch.tensor(noise.horizon, dtype=torch.float64)
-    x_t = noise.perturb(x_0, horizon, generator=generator)
-    clean, noisy = x_0 - x_0.mean(0), x_t - x_t.mean(0)
+    about_mean = (clean @ axes.T).repeat(n_noise_draws, 1)
+    x_t = noise.perturb(about_mean, horizon, generator=generator)
+    clean, noisy = clean.repeat(n_noise_draws, 1), x_t - x_t.mean(0)
     if ridge > 0:
         gram = noisy.T @ noisy
         gram.diagonal().add_(len(noisy) * ridge)
-        slope = torch.linalg.solve(gram, noisy.T @ clean).T
+        along = torch.linalg.solve(gram, noisy.T @ clean)
     else:
-        slope = torch.linalg.lstsq(noisy, clean, driver="gelsd").solution.T
-    intercept = x_0.mean(0) - slope @ x_t.mean(0)
-    return AffineDenoiser(intercept, slope, noise.horizon), x_t
+        cutoff = 8 * torch.finfo(torch.float64).eps * max(noisy.shape)
+        along = torch.linalg.lstsq(noisy, clean, rcond=cutoff, driver="gelsd").solution
+    slope = axes @ along.T
+    shift = noise.alpha(horizon) * mean
+    intercept = mean - slope @ (shift + x_t.mean(0))
+    return AffineDenoiser(intercept, slope, noise.horizon), x_t + shift
+
+
+def _span(centred: Vectors, rounding: float) -> tuple[Tensor, Tensor]:
+    """Orthonormal axes of the span of centred points, shape (d, r), and coordinates, shape (n, r).
+
+    Regressing these coordinates keeps the slope inside the span to rounding of its own size,
+    whatever the offset of the data and however small the noise.
+    """
+    u, singular, vt = torch.linalg.svd(centred, full_matrices=False)
+    noise = rounding + max(centred.shape) * torch.finfo(torch.float64).eps * float(singular[0])
+    kept = singular > noise
+    return vt[kept].T, u[:, kept] * singular[kept]
 
 
 def population_linear(

@@ -88,10 +88,12 @@ _ROWS, _COLUMNS = 256, 1024  # one block of pairs: 2 MiB, about a level-2 cache
 # Sums over pairs
 
 
-def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None) -> float:
+def log_pair_sum(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None, *, scale: float = 1.0
+) -> float:
     """Log of a Gaussian sum over pairs, in memory that does not grow with their number.
 
-    log sum_kl exp(-|x_k - y_l|² / 2), over k < l of x alone where y is None.
+    log sum_kl exp(-scale |x_k - y_l|² / 2), over k < l of x alone where y is None.
 
     A block of pairs is one matrix product that yields the exponents themselves, in base 2, then
     an exponential and a sum in place. Blocks that cannot change the last digit are skipped, and
@@ -102,6 +104,7 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
     Args:
         x: shape (n, d), n >= 1.
         y: shape (m, d), m >= 1.
+        scale: positive.
 
     Returns:
         The logarithm; -inf for one point alone.
@@ -109,9 +112,8 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
     best, logs = -math.inf, []
     x, y = flatten(x), None if y is None else flatten(y)
     if y is not None and min(len(x), len(y)) == 1:
-        difference = x - y
-        return float((-0.5 * torch.einsum("nd,nd->n", difference, difference)).logsumexp(0))
-    for block, _, _ in _half_squares(x, y, 1 / _LOG_2):
+        return _log_sum_to_one(x, y, x.new_full((x.shape[1],), scale))
+    for block, _, _ in _half_squares(x, y, scale / _LOG_2):
         top = float(block.amax())
         if top <= best - 120:  # all such blocks together: below 2^-60 of the sum
             continue
@@ -123,6 +125,12 @@ def log_pair_sum(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"] | None = None)
             block.sub_(shift)
         logs.append(_LOG_2 * (shift + math.log2(float(block.exp2_().sum()))))
     return _log_sum(*logs)
+
+
+def _log_sum_to_one(x: Tensor, y: Tensor, precision: Tensor) -> float:
+    """Log sum_k exp(-sum_i precision_i (x_ki - y_i)² / 2), where x or y is a single row."""
+    squares = torch.sub(x, y).square_() @ precision
+    return float(squares.mul_(-0.5).logsumexp(0))
 
 
 def _half_squares(
@@ -274,7 +282,7 @@ def log_off_diagonal(p: Smoothed) -> float:
     n, d = points.shape
     if p.bandwidth == 0:
         return math.inf if _n_repeated(points) else -math.inf
-    pairs = log_pair_sum(points / (math.sqrt(2) * p.bandwidth))
+    pairs = log_pair_sum(points, scale=0.5 / p.bandwidth**2)
     return _LOG_2 + pairs - 2 * math.log(n) - 0.5 * d * math.log(4 * math.pi * p.bandwidth**2)
 
 
@@ -323,9 +331,15 @@ def _group_overlap(p: _Group, q: _Group) -> float:
         size = float(torch.cat([x, y, variances.sqrt()[None]]).abs().max())
         slack = 0.0 if axes is None else _rotation_slack(len(variances)) * size
         return math.inf if _nearest(x[:, flat], y[:, flat]) <= slack else -math.inf
-    scale = variances.rsqrt()
     normalizer = -0.5 * float((2 * math.pi * variances).log().sum())
-    return p.log_weight + q.log_weight + normalizer + log_pair_sum(x * scale, y * scale)
+    if min(len(x), len(y)) == 1:
+        pairs = _log_sum_to_one(x, y, 1 / variances)
+    elif bool((variances == variances[0]).all()):
+        pairs = log_pair_sum(x, y, scale=1 / float(variances[0]))
+    else:
+        root = variances.rsqrt()
+        pairs = log_pair_sum(x * root, y * root)
+    return p.log_weight + q.log_weight + normalizer + pairs
 
 
 def _nearest(x: Tensor, y: Tensor) -> float:
@@ -870,7 +884,7 @@ def kl(p: Gaussian, q: Gaussian) -> float:
 def bures_wasserstein(p: Gaussian, q: Gaussian) -> float:
     """The 2-Wasserstein distance W2 between Gaussians, equation (9).
 
-    Laws fitted to samples or features with `fit_gaussian` give the Frechet distance.
+    Laws fitted to samples or features with `Gaussian.fit` give the Frechet distance.
 
     Args:
         p: first law; singular ones are accepted.
@@ -889,27 +903,6 @@ def bures_wasserstein(p: Gaussian, q: Gaussian) -> float:
     a, _, bh = torch.linalg.svd(factor_q.T @ factor_p)
     shape = float((factor_p - factor_q @ (a @ bh)).square().sum())
     return math.sqrt(float((p.mean - q.mean).square().sum()) + shape)
-
-
-def fit_gaussian(samples: Points) -> Gaussian:
-    """The Gaussian with the mean and the covariance, with 1/(n - 1), of given samples.
-
-    n <= d samples give a law of rank n - 1, exactly singular.
-
-    Args:
-        samples: n >= 2 points.
-
-    Raises:
-        DataError: if there are fewer than 2 points or a value is not finite.
-    """
-    x = require_finite("samples", flatten(samples))
-    if len(x) < 2:
-        raise DataError(
-            f"fit_gaussian: {len(x)} samples have no covariance; at least 2 are needed."
-        )
-    mean = x.mean(0)
-    triangle = torch.linalg.qr((x - mean) / math.sqrt(len(x) - 1), mode="r").R
-    return Gaussian.from_factor(mean, triangle.T)
 
 
 def _require_same_dim(p: Gaussian, q: Gaussian) -> None:

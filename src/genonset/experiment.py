@@ -149,12 +149,10 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
 
     name = f"log_off_original at {wide!r}"
     if cell.original == "expected" and isinstance(world, Gaussian):
-        smoothed = Smoothed(points=points.original, bandwidth=wide)
-        original = Reference(smoothed=smoothed, log_off=math.nan, expected_from=world)
+        original = _original(points.original, wide, math.nan, world)
         common = {}
     elif name in common:
-        smoothed = Smoothed(points=points.original, bandwidth=wide)
-        original = Reference(smoothed=smoothed, log_off=common[name])
+        original = _original(points.original, wide, common[name], None)
     else:
         original = reference(points.original, wide)
         common = {name: original.log_off} if with_kernel else {}
@@ -211,6 +209,15 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         common=common,
         seconds=time.process_time() - started,
     )
+
+
+@functools.lru_cache(maxsize=2)
+def _original(
+    points: Vectors, bandwidth: float, log_off: float, expected_from: Gaussian | None
+) -> Reference:
+    """The original set, kept with its terms for the next cell that has the very same points."""
+    smoothed = Smoothed(points=points, bandwidth=bandwidth)
+    return Reference(smoothed=smoothed, log_off=log_off, expected_from=expected_from)
 
 
 def _training_width(cell: Cell, points: Points, std: float) -> float:

@@ -22,7 +22,7 @@ import torch
 
 from genonset.denoisers import AffineDenoiser, Denoiser
 from genonset.noise import NoiseProcess, at_horizon
-from genonset.sources import Gaussian
+from genonset.sources import Gaussian, centre
 from genonset.tensors import Samples, Vectors
 
 Start = Literal["scalar", "estimated", "in_sample"]
@@ -79,7 +79,9 @@ def estimated_start(training: Vectors, x_t: Vectors, noise: NoiseProcess, kind: 
     if kind == "scalar":
         return Gaussian(mean, alpha**2 * training.var(0).mean() + sigma**2)
     if kind == "in_sample":
-        return Gaussian.from_factor(mean, ((x_t - x_t.mean(0)) / (len(x_t) - 1) ** 0.5).T)
+        _, centred, rounding = centre(x_t)
+        scale = (len(x_t) - 1) ** 0.5
+        return Gaussian.from_factor(mean, centred.T / scale, rounding=rounding / scale)
     noisy = alpha**2 * torch.atleast_2d(training.T.cov())
     noisy.diagonal().add_(sigma**2)
     return Gaussian(mean, noisy)

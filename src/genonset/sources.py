@@ -29,7 +29,24 @@ from genonset.errors import DataError
 from genonset.tensors import Samples, Vectors, flatten, require_finite
 
 _LOG_2PI = math.log(2 * math.pi)
+_EPS = torch.finfo(torch.float64).eps
 _BLOCK = 1 << 22  # elements of one block of pairwise values: 32 MiB of float64
+
+
+def centre(points: Vectors) -> tuple[Tensor, Vectors, float]:
+    """The mean of the points, the points about it, and how far rounding reaches.
+
+    Args:
+        points: shape (n, d).
+
+    Returns:
+        mean, shape (d,); centred points, shape (n, d); and a bound on the spectral norm of what
+        the rounding of the coordinates and of their mean adds to the centred points: singular
+        values below it say nothing about the data.
+    """
+    mean = points.mean(0)
+    rounding = 4 * _EPS * float(points.abs().max()) * math.sqrt(points.numel())
+    return mean, points - mean, rounding
 
 
 class Source(nn.Module, ABC):
@@ -117,7 +134,7 @@ class Gaussian(ExactSource):
             if not torch.allclose(covariance, covariance.T, rtol=1e-8, atol=rounding):
                 raise DataError("Gaussian: the covariance is not symmetric; pass (C + C.T) / 2.")
             values, vectors = torch.linalg.eigh(covariance)
-        noise = d * torch.finfo(torch.float64).eps * float(values.abs().max())
+        noise = d * _EPS * float(values.abs().max())
         if bool((values < -noise).any()):
             raise DataError(
                 f"Gaussian: the covariance has a negative eigenvalue {float(values.min()):.3g}; "
@@ -127,7 +144,7 @@ class Gaussian(ExactSource):
         self._register(mean, torch.where(values > smallest, values, 0.0), vectors)
 
     @classmethod
-    def from_factor(cls, mean: Tensor, factor: Tensor) -> "Gaussian":
+    def from_factor(cls, mean: Tensor, factor: Tensor, *, rounding: float = 0.0) -> "Gaussian":
         """N(mean, factor factor^T), its rank read off the factor's singular values.
 
         Small eigenvalues keep the relative accuracy of the factor: they are not lost in the
@@ -136,6 +153,8 @@ class Gaussian(ExactSource):
         Args:
             mean: shape (d,).
             factor: shape (d, k).
+            rounding: spectral norm of the errors the factor came with; singular values up to it
+                count as zero, as do those below the rounding of the decomposition itself.
 
         Raises:
             DataError: if shapes disagree.
@@ -149,13 +168,35 @@ class Gaussian(ExactSource):
         vectors, singular, _ = torch.linalg.svd(
             factor.to(torch.float64), full_matrices=factor.shape[1] < d
         )
-        noise = max(factor.shape) * torch.finfo(torch.float64).eps * float(singular.max())
+        noise = rounding + 4 * max(factor.shape) * _EPS * float(singular.max())
         values = torch.zeros(d, dtype=torch.float64, device=factor.device)
         values[: len(singular)] = torch.where(singular > noise, singular, 0.0).square()[:d]
         law = cls.__new__(cls)
         nn.Module.__init__(law)
         law._register(mean.to(torch.float64), values, vectors)
         return law
+
+    @classmethod
+    def fit(cls, points: Samples) -> "Gaussian":
+        """The Gaussian with the mean and the covariance, with 1/(n - 1), of given points.
+
+        n <= d points give a law of rank n - 1, exactly singular.
+
+        Args:
+            points: shape (n, *shape), n >= 2; flattened.
+
+        Raises:
+            DataError: if there are fewer than 2 points or a value is not finite.
+        """
+        x = require_finite("points", flatten(points))
+        if len(x) < 2:
+            raise DataError(
+                f"Gaussian.fit: {len(x)} points have no covariance; at least 2 are needed."
+            )
+        mean, centred, rounding = centre(x)
+        scale = math.sqrt(len(x) - 1)
+        triangle = torch.linalg.qr(centred / scale, mode="r").R
+        return cls.from_factor(mean, triangle.T, rounding=rounding / scale)
 
     def _register(self, mean: Tensor, values: Tensor, vectors: Tensor | None) -> None:
         self.register_buffer("mean", mean)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genonset import distances, seeds
-from genonset.distances import ASYMMETRIC, SYMMETRIC, fit_gaussian
+from genonset.distances import ASYMMETRIC, SYMMETRIC
+from genonset.sources import Gaussian
 
 EXPONENTS = SYMMETRIC | ASYMMETRIC
 OF_LAWS = {"hellinger", "hellinger_squared", "bures_wasserstein", "kl"}
@@ -23,7 +24,7 @@ def measure(name, x, y, scale=1.0):
     """A distance by name between samples x and y, in units in which their std is `scale`."""
     distance = getattr(distances, name)
     if name in OF_LAWS:
-        return distance(fit_gaussian(x), fit_gaussian(y))
+        return distance(Gaussian.fit(x), Gaussian.fit(y))
     if name == "coordinate_kernel_l2":
         return distance(x, y, scale)
     if name == "sliced_wasserstein":
