@@ -8,7 +8,8 @@ import genonset
 ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
-    "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store", "sweep", "figures", "report", "cli",
+    "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
+    "sweep", "figures", "report", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

@@ -43,8 +43,9 @@ share of false ones among the flagged points is then below 1/10. With X hypergeo
 of training points among v of the N, at most the largest v_T with P(X >= v_T | v = v_T + V) > 0.05
 of the R are false with 95 % confidence. A sample at distance s has the p-value
 
-    (7)  (1 + number of held-out points with a sample within s) / (1 + n_H)
+    (7)  (1 + number of held-out points that have a sample of theirs within s) / (1 + n_H)
 
+a sample being of the point of the pool that it is nearest to.
 *By chance*, a gap ratio is below `gap` with probability gap^k on data of intrinsic dimension k,
 whatever their number; k is estimated from the same ratios inside the pool, d2/d1 being Pareto with
 exponent k there. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
@@ -603,10 +604,11 @@ class Evidence:
     Attributes:
         to_training, to_held_out: distance to the nearest point of either set.
         nearest_training, nearest_held_out: which it is.
+        p_values: of each sample at its distance to the training set, equation (7).
         control: distances of held-out points to the training set; of training points to one
             another if there are none.
-        background: for each point of the pool how many samples that were not flagged are within the
-            scale of it.
+        background: for each point of the pool how many samples, those flagged left out, are within
+            the scale of it.
         sets: the sets by name, shape (n, *shape).
         names: file names of their points, where they have any.
         columns: of a table.
@@ -616,6 +618,7 @@ class Evidence:
     nearest_training: Tensor
     to_held_out: Tensor | None
     nearest_held_out: Tensor | None
+    p_values: Tensor
     control: Tensor
     background: np.ndarray
     sets: dict[str, Tensor]
@@ -1025,22 +1028,28 @@ class _Search:
         sizes = int(mine.sum()), int(other.sum())
         if not n_mine or not discoveries_allowed(n_mine, n_other, *sizes):
             return (), 0
-        reached = torch.full((len(mine),), math.inf, dtype=torch.float64)
-        reached.scatter_reduce_(0, where, distances, "amin")
-        controls = reached[other].sort().values
         chosen = (near & mine[where]).nonzero()[:, 0]
         chosen = chosen[distances[chosen].argsort(stable=True)]
-        as_near = torch.searchsorted(controls, distances[chosen], right=True)
+        p_values = self.sample_p_values(distances)
         training_row = _first_rows(self.pool.member[: self.pool.n_training], len(mine))
         return tuple(
             Flagged(
                 index=int(i),
                 nearest=int(training_row[where[i]]),
                 distance=float(distances[i]),
-                p_value=(1 + int(k)) / (1 + len(controls)),
+                p_value=float(p_values[i]),
             )
-            for i, k in zip(chosen, as_near, strict=True)
+            for i in chosen
         ), n_mine - most_false(n_mine, n_other, *sizes)
+
+    def sample_p_values(self, distances: Tensor) -> Tensor:
+        """Equation (7) for each sample at its distance."""
+        own, where = self.nearer
+        reached = torch.full((len(self.points),), math.inf, dtype=torch.float64)
+        reached.scatter_reduce_(0, where, own, "amin")
+        controls = reached[self.in_held_out & ~self.in_training].sort().values
+        as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
+        return (1 + as_near).double() / (1 + len(controls))
 
     def train_bias(self) -> TrainBias:
         if self.pool is None:
@@ -1181,6 +1190,7 @@ class _Search:
             nearest_training=training_row[self.nearest_training],
             to_held_out=self.to_held_out,
             nearest_held_out=held_out,
+            p_values=self.sample_p_values(self.first[:, 0]),
             control=self.control[:, 0],
             background=background,
             sets=sets,
