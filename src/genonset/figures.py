@@ -38,6 +38,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from torch import Tensor
 
 from genonset.criteria import CRITERIA, ROLES
 from genonset.errors import DataError, StoreError
@@ -846,13 +847,13 @@ def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
 def nearest_distances(verdict: Verdict) -> Drawn:
     """Distribution functions of the distances to either set, with their control."""
     evidence, scale = verdict.evidence, verdict.copying.scale
-    named = [("samples to training", evidence.to_training, "model")]
+    named: list[tuple[str, Tensor, str]] = [("samples to training", evidence.to_training, "model")]
     control = "training among themselves: the weaker control"
     if evidence.to_held_out is not None:
         named.append(("samples to held-out", evidence.to_held_out, "oracle"))
         control = "held-out to training: the control"
     named.append((control, evidence.control, "null"))
-    curves = [
+    curves: list[tuple[str, Tensor, Look]] = [
         (name, found, LOOKS[role] | {"marker": "", "label": name}) for name, found, role in named
     ]
     rows: list[Row] = []

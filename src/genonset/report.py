@@ -550,6 +550,15 @@ QUESTIONS = {
 }
 
 
+TITLES = {
+    "c_t": "C_T",
+    "dcr_share": "DCR share",
+    "energy_training": "energy distance",
+    "sliced_wasserstein_training": "sliced Wasserstein",
+    "kernel_delta": "kernel Δ",
+}
+
+
 def write_report(verdict: Verdict, path: str | Path) -> Path:
     """Write the page of an audit.
 
@@ -723,7 +732,7 @@ def _numbers(verdict: Verdict) -> Iterator[dict[str, str]]:
 
 def _number(name: str, value: str, chance: str, p_value: float | None) -> dict[str, str]:
     return {
-        "name": name.replace("_", " "),
+        "name": TITLES.get(name, name.replace("_", " ")),
         "question": QUESTIONS[name],
         "value": value,
         "chance": chance,

@@ -1520,16 +1520,17 @@ def _sentence(
     """The verdict in one sentence; samples identical to training points come first."""
     m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
     same = (
-        f"{_count(copied.identical, 'sample')} of {m} identical to training points: "
+        f"{copied.identical} of {m} samples are identical to training points; "
         if copied.identical
         else ""
     )
     if n_held_out is None:
-        return same + (
-            f"undecided, for without a held-out set copies cannot be told from dense data; "
+        words = (
+            "undecided: without a held-out set copies cannot be told from dense data; "
             f"{copied.near_training} of {m} samples lie within near-duplicate distance of a "
             "training point."
         )
+        return same + words if same else words[0].upper() + words[1:]
     near = f"{copied.near_training} of {m} samples"
     words = {
         "copying": f"copying: {near} are near-duplicates of training points, against "
@@ -1575,7 +1576,7 @@ def _reasons(
         if copied.flagged:
             points = len({f.nearest for f in copied.flagged})
             yield (
-                f"{_count(len(copied.flagged), 'sample')} flagged, at {points} training points, "
+                f"{len(copied.flagged)} samples are flagged, at {points} training points, "
                 f"of which at least {copied.at_least} are copied (95 % confidence)."
             )
         yield (
@@ -1636,10 +1637,6 @@ def _notes(facts: dict[str, Input], duplicates: Duplicates, significance: float)
                 f"{1 / (1 + facts['held_out'].n):.2g}"
             )
         yield f"Few points ({', '.join(small)}){resolution}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def percent(share: float | None) -> str:
