@@ -433,3 +433,38 @@ def test_one_held_out_point_is_enough_to_run():
     generated, training, held_out = three(20, 20, 4)
     assert genonset.audit(generated, training, held_out[:1]).verdict == "undecided"
     assert genonset.audit(generated[:1], training, held_out).verdict in verdict.REGIMES
+
+
+# Robust search
+
+
+def images(n, *names):
+    """Noise with a black frame, so that a shift by a pixel loses nothing."""
+    return torch.nn.functional.pad(gaussian(n, 16, *names).reshape(n, 1, 4, 4), (1, 1, 1, 1))
+
+
+def test_flipped_and_shifted_copies_are_found_by_the_robust_search_alone():
+    training, held_out, generated = images(80, "rt"), images(80, "rh"), images(100, "rg")
+    generated[:10] = training[:10].flip(-1)
+    generated[10:20] = training[10:20].roll(1, -1)
+    generated[20:30] = training[20:30].flip(-1).roll(-1, -2)
+    assert genonset.audit(generated, training, held_out).copying.near_training == 0
+    found = genonset.audit(generated, training, held_out, robust=True)
+    assert found.verdict == "copying"
+    assert {f.index: f.nearest for f in found.copying.flagged} == {k: k for k in range(30)}
+    assert found.copying.memorized_fraction == pytest.approx(0.3)
+    plain = genonset.audit(generated, training, held_out)
+    assert found.quality == plain.quality, "quality is that of the samples as they are"
+
+
+def test_the_robust_search_keeps_the_level():
+    """60 audits of level 0.05 reject more than 9 times with probability 0.001."""
+    rejected = 0
+    for r in range(60):
+        sets = images(60, "ng", r), images(30, "nt", r), images(30, "nh", r)
+        rejected += genonset.audit(*sets, robust=True).train_bias.p_value <= 0.05
+    assert rejected <= 9
+
+
+def test_the_robust_search_takes_images_only():
+    refused("flips and shifts images", *three(20, 20, 6), robust=True)

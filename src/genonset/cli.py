@@ -310,6 +310,9 @@ def audit(
         str | None,
         typer.Option(help="pixels, standardized, pca:K or MODULE:CALLABLE."),
     ] = None,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Search images flipped and shifted as well.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Sample sizes that would find few copies.")
     ] = False,
@@ -345,6 +348,7 @@ def audit(
         training,
         held_out,
         features=features,
+        robust=robust,
         plan_sizes=plan,
         power=power,
         allow_mixed_units=allow_mixed_units,

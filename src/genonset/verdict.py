@@ -58,7 +58,7 @@ except training points' own distances to one another: the weaker, leave-one-out 
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -674,6 +674,7 @@ def audit(
     power: bool = False,
     allow_mixed_units: bool = False,
     features: str = "pixels",
+    robust: bool = False,
 ) -> Verdict:
     """Are these samples copies of that training set?
 
@@ -689,6 +690,8 @@ def audit(
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
         features: the coordinates that are compared, as `genonset.features.represent` takes them.
+        robust: search images flipped and shifted by a pixel as well, and take for each the view
+            that comes nearest to the pool, whatever the label.
 
     Raises:
         DataError: if a set is empty, not finite, or of another shape or unit than the others.
@@ -707,7 +710,7 @@ def audit(
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
     rows = {name: flatten(points) for name, points in represent(sets, features).items()}
-    search = _Search.of(rows)
+    search = _Search.of(rows, _views(sets, features) if robust else {})
     copied, bias = search.copying(significance, n_permutations, seed), search.train_bias()
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
     background = search.background(copied.flagged)
@@ -742,6 +745,7 @@ def audit(
             "significance": significance,
             "allow_mixed_units": allow_mixed_units,
             "features": features,
+            "robust": robust,
             "near_duplicate_scale": copied.scale,
             "intrinsic_dimension": search.dimension,
         },
@@ -755,6 +759,7 @@ def audit_files(
     held_out: str | Path | None = None,
     *,
     features: str | None = None,
+    robust: bool = False,
     plan_sizes: bool = False,
     power: bool = False,
     allow_mixed_units: bool = False,
@@ -770,6 +775,7 @@ def audit_files(
         generated, training, held_out: paths that `genonset.datasets.read` takes.
         features: as in `audit`; by default "standardized" for tables, whose columns have units of
             their own, and "pixels" for everything else.
+        robust: as in `audit`.
         plan_sizes: whether to `plan` sizes as well.
         drop_overlap: leave out held-out points that equal a training point.
         skip_unreadable, colour: of image folders.
@@ -816,6 +822,7 @@ def audit_files(
         power=power,
         allow_mixed_units=allow_mixed_units,
         features=features or ("standardized" if tables else "pixels"),
+        robust=robust,
     )
     facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
     columns = loaded["training"].columns
@@ -849,6 +856,8 @@ class _Search:
     """Every neighbour search of an audit, done once."""
 
     rows: dict[str, Vectors]
+    samples: Vectors  # the samples as they are searched: in the view that comes nearest
+    fresh: Vectors  # the same of held-out points; of training points if there are none
     pool: _Pool | None
     in_training: Tensor  # mask over the distinct points of the pool, or of the training set
     in_held_out: Tensor
@@ -864,8 +873,8 @@ class _Search:
     training_neighbour: Tensor
 
     @classmethod
-    def of(cls, rows: dict[str, Vectors]) -> "_Search":
-        samples, training = rows["generated"], rows["training"]
+    def of(cls, rows: dict[str, Vectors], views: Mapping[str, Sequence[Vectors]]) -> "_Search":
+        training = rows["training"]
         pool = _Pool.of(training, rows["held_out"]) if "held_out" in rows else None
         points, member = distinct(training) if pool is None else (pool.points, pool.member)
         mine = torch.zeros(len(points), dtype=torch.bool)
@@ -879,16 +888,20 @@ class _Search:
                 "distinct ones. Check what was written to this set."
             )
         among, neighbours = nearest(points[known], points[known], min(3, len(known)))
-        first, where = nearest(samples, points[known], 2)
+        targets = [points[known]] if pool is None else [points[known], points[fresh]]
+        samples, found = _closest([rows["generated"], *views.get("generated", ())], targets)
+        first, where = found[0]
         to_held_out = nearest_held_out = None
-        control, control_where = among[:, 1:], neighbours[:, 1]
+        others, control, control_where = training, among[:, 1:], neighbours[:, 1]
         if pool is not None:
-            distances, found = nearest(samples, points[fresh], 1)
-            to_held_out, nearest_held_out = distances[:, 0], fresh[found[:, 0]]
-            control, control_where = nearest(rows["held_out"], points[known], 2)
+            to_held_out, nearest_held_out = found[1][0][:, 0], fresh[found[1][1][:, 0]]
+            held_out = [rows["held_out"], *views.get("held_out", ())]
+            others, [(control, control_where)] = _closest(held_out, targets[:1])
             control_where = control_where[:, 0]
         return cls(
             rows=rows,
+            samples=samples,
+            fresh=others,
             pool=pool,
             in_training=mine,
             in_held_out=other,
@@ -993,9 +1006,9 @@ class _Search:
         training = self.points[self.in_training]
         first, control = self.first, self.control
         if not bool(keep.all()) and int(keep.sum()) > 1:
-            first = nearest(self.rows["generated"], training[keep], 2)[0]
+            first = nearest(self.samples, training[keep], 2)[0]
             if self.pool is not None:
-                control = nearest(self.rows["held_out"], training[keep], 2)[0]
+                control = nearest(self.fresh, training[keep], 2)[0]
         share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
         if self.pool is None:
             return share, None
@@ -1198,6 +1211,56 @@ class _Search:
 
     def _member(self) -> Tensor:
         return distinct(self.rows["training"])[1] if self.pool is None else self.pool.member
+
+
+def _closest(
+    views: Sequence[Vectors], targets: Sequence[Vectors]
+) -> tuple[Vectors, list[tuple[Tensor, Tensor]]]:
+    """The two nearest points of each target, in the view that comes nearest to any of them.
+
+    Returns:
+        the chosen rows, and distances and indices for each target.
+    """
+    found = [[nearest(v, t, min(2, len(t))) for t in targets] for v in views]
+    reach = torch.stack([torch.stack([d[:, 0] for d, _ in row]).amin(0) for row in found])
+    best, row = reach.argmin(0), torch.arange(len(views[0]))
+
+    def chosen(parts: Sequence[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else torch.stack(list(parts))[best, row]
+
+    return chosen(views), [
+        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found]))
+        for k in range(len(targets))
+    ]
+
+
+def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
+    """Samples and held-out images flipped, shifted by a pixel, and both; as features."""
+    shape = tuple(sets["training"].shape[1:])
+    if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
+        raise DataError(
+            f"A robust search flips and shifts images, shape (n, channels, height, width) or (n, "
+            f"height, width); got points of shape {shape}. Leave it out for other data."
+        )
+    views: dict[str, list[Vectors]] = {}
+    for name in sets.keys() - {"training"}:
+        moved = [
+            _shifted(points, down, right)
+            for points in (sets[name], sets[name].flip(-1))
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+        ]
+        seen = (represent(sets | {name: points}, features)[name] for points in moved)
+        views[name] = [flatten(points) for points in seen]
+    return views
+
+
+def _shifted(points: Tensor, down: int, right: int) -> Tensor:
+    """Images moved by whole pixels; what comes in repeats the border."""
+    height, width = points.shape[-2:]
+    rows = (torch.arange(height) - down).clamp(0, height - 1)
+    columns = (torch.arange(width) - right).clamp(0, width - 1)
+    return points[..., rows, :][..., columns]
 
 
 LARGEST = 2000
