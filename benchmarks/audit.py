@@ -20,11 +20,11 @@ from scipy import stats
 import genonset
 from genonset import datasets, peers, seeds
 
-N_AUDITS, N, DIM, M = 40, 200, 64, 300
+N_AUDITS, N, DIM, M = 100, 200, 64, 300
 
 
 def gaussian(n, *names):
-    return torch.randn(n, DIM, generator=seeds.generator(6, *names), dtype=torch.float64)
+    return torch.randn(n, DIM, generator=seeds.generator(7, *names), dtype=torch.float64)
 
 
 def copies(share):
@@ -136,16 +136,21 @@ def spectrum(points):
 
 
 def features():
-    """Share of 60 changed copies among 300 glyphs that each feature space flags."""
+    """Share of 60 changed copies among 300 samples that each feature space flags."""
+    for source in (datasets.digits(), datasets.glyphs()):
+        _features(source)
+
+
+def _features(source):
     sys.modules["audit_features"] = sys.modules[__name__]
     spaces = ["pixels", "pca:20", "audit_features:normalized", "audit_features:spectrum"]
-    points = datasets.glyphs().restore(datasets.glyphs().points)
-    order = torch.randperm(len(points), generator=seeds.generator(6, "glyphs"))
+    points = source.restore(source.points)
+    order = torch.randperm(len(points), generator=seeds.generator(6, source.name))
     training, held_out, fresh = points[order[:1240]].split([500, 500, 240])
     as_bytes = ((training[:60, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
     ways = [(space, False) for space in spaces] + [("pixels", True)]
     heads = [s.removeprefix("audit_features:") + " + --robust" * r for s, r in ways]
-    print("\n| change of the copy |", " | ".join(heads), "|")
+    print(f"\n| change of the copy, {source.name} |", " | ".join(heads), "|")
     print("|---|" + "---|" * len(ways))
     for name, change in CHANGES.items():
         changed = torch.from_numpy(np.stack([change(x) for x in as_bytes]) / 127.5 - 1)

@@ -440,7 +440,7 @@ def test_one_held_out_point_is_enough_to_run():
 
 def images(n, *names):
     """Noise with a black frame, so that a shift by a pixel loses nothing."""
-    return torch.nn.functional.pad(gaussian(n, 16, *names).reshape(n, 1, 4, 4), (1, 1, 1, 1))
+    return torch.nn.functional.pad(gaussian(n, 16, *names).reshape(n, 1, 4, 4), (2, 2, 2, 2))
 
 
 def test_flipped_and_shifted_copies_are_found_by_the_robust_search_alone():
@@ -468,3 +468,21 @@ def test_the_robust_search_keeps_the_level():
 
 def test_the_robust_search_takes_images_only():
     refused("flips and shifts images", *three(20, 20, 6), robust=True)
+
+
+def test_noisy_copies_beyond_the_scale_are_found_by_the_gap_ratio():
+    """Copies at 1.2 times the scale; those whose point has room around it are told."""
+    generated, training, held_out = three(200, 100, 16, "noisy")
+    scale = genonset.audit(generated, training, held_out).copying.scale
+    noise = gaussian(20, 16, "direction")
+    generated[:20] = training[:20] + 1.2 * scale * noise / noise.norm(dim=1, keepdim=True)
+    found = genonset.audit(generated, training, held_out)
+    assert label_tests(generated, training, held_out)[1].counted == 0
+    named = {f.index: f.nearest for f in found.copying.flagged}
+    assert found.verdict == "copying"
+    assert len(named) >= 8
+    assert all(index == nearest for index, nearest in named.items())
+    pool = torch.cat([training, held_out])
+    one, two = np.sort(cdist(generated, pool), axis=1)[:, :2].T
+    near = (one <= scale) | (one < two / 3)
+    assert found.copying.near_training + found.copying.near_held_out == near.sum()

@@ -48,7 +48,13 @@ of the R are false with 95 % confidence. A sample at distance s has the p-value
 a sample being of the point of the pool that it is nearest to.
 *By chance*, a gap ratio is below `gap` with probability gap^k on data of intrinsic dimension k,
 whatever their number; k is estimated from the same ratios inside the pool, d2/d1 being Pareto with
-exponent k there. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
+exponent k there. Where that is rarer than 1 in 100, a sample with
+
+    (8)  d1 / d2 < 1/3,    d1, d2 its distances to the two nearest distinct points of the pool
+
+is a near-duplicate as well: where data are sparse, a compressed or noisy copy is farther from its
+point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
+either. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
 planting them: random labels, the near samples that were seen as Poisson background, and copies
 close enough to their point to count for it.
 
@@ -443,8 +449,9 @@ class Copying:
             expectation.
         at_least: so many of the flagged training points are copied, with 95 % confidence.
         identical: samples equal to a training point, number for number.
-        near_training, near_held_out: samples within the near-duplicate scale of either set.
-        scale: that distance, equation (3).
+        near_training, near_held_out: samples that are near-duplicates in either set, by the scale
+            (3) or the gap ratio (8).
+        scale: the distance (3).
         memorized_fraction, memorized_low, memorized_high: equation (4), near-duplicates of the
             training set counted as one point.
         control_fraction: the same for held-out points in place of samples.
@@ -863,6 +870,7 @@ class _Search:
     in_held_out: Tensor
     points: Vectors  # those distinct points
     spacing: Tensor  # their distances to two others
+    second: Tensor  # for each sample the distance to its second nearest distinct point
     first: Tensor  # for each sample the distances to two distinct training points
     nearest_training: Tensor  # and the nearest one, among `points`
     to_held_out: Tensor | None
@@ -907,6 +915,7 @@ class _Search:
             in_held_out=other,
             points=points,
             spacing=among[:, 1:] if pool is None else pool.spacing(2),
+            second=nearest(samples, points, 2)[0][:, 1],
             first=first,
             nearest_training=known[where[:, 0]],
             to_held_out=to_held_out,
@@ -920,6 +929,20 @@ class _Search:
     @property
     def scale(self) -> float:
         return _near_duplicate_scale(self.spacing)
+
+    @property
+    def near(self) -> Tensor:
+        """Which samples are near-duplicates of a point, whatever its label: (3) or (8)."""
+        return self._is_near(self.nearer[0], self.second)
+
+    def _is_near(self, first: Tensor, second: Tensor) -> Tensor:
+        within = first <= self.scale
+        return within | (first < second / 3) if self.chance < RARE else within
+
+    @property
+    def chance(self) -> float:
+        """How often the gap ratio is below 1/3 by chance."""
+        return (1 / 3) ** self.dimension
 
     @property
     def nearer(self) -> tuple[Tensor, Tensor]:
@@ -970,7 +993,7 @@ class _Search:
 
     def copying(self, significance: float, n_permutations: int, seed: int) -> Copying:
         distances, where = self.nearer
-        scale, near = self.scale, distances <= self.scale
+        near = self.near
         p_value = near_held_out = None
         flagged: tuple[Flagged, ...] = ()
         at_least = 0
@@ -980,7 +1003,7 @@ class _Search:
             if p_value <= significance * _ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
-        inner = self.training_spacing[:, 0]
+        inner = self._is_near(self.training_spacing[:, 0], self.training_spacing[:, -1])
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
@@ -989,14 +1012,14 @@ class _Search:
             identical=int((self.first[:, 0] == 0).sum()),
             near_training=near_training,
             near_held_out=near_held_out,
-            scale=scale,
+            scale=self.scale,
             memorized_fraction=samples.value,
             memorized_low=samples.low,
             memorized_high=samples.high,
             control_fraction=None if control is None else control.value,
-            chance=(1 / 3) ** self.dimension,
+            chance=self.chance,
             leave_one_out_p_value=peers.fisher(
-                near_training, len(near), int((inner <= scale).sum()), len(inner)
+                near_training, len(near), int(inner.sum()), len(inner)
             ),
         )
 
@@ -1186,8 +1209,8 @@ class _Search:
         """For every row of the pool how many samples are near it, those flagged left out."""
         if self.pool is None:
             return np.zeros(0, dtype=np.int64)
-        distances, where = self.nearer
-        near = distances <= self.scale
+        _, where = self.nearer
+        near = self.near
         near[[f.index for f in flagged]] = False
         return self.pool.counts(where[near])
 
@@ -1263,8 +1286,11 @@ def _shifted(points: Tensor, down: int, right: int) -> Tensor:
     return points[..., rows, :][..., columns]
 
 
-LARGEST = 2000
+LARGEST = 1000
 """Points of a set that are compared all with all; of larger sets a random part."""
+
+RARE = 0.01
+"""Chance below which a small gap ratio makes a near-duplicate."""
 
 PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
@@ -1357,7 +1383,7 @@ def _kernel_peer(
     terms = [kernel_terms(law, x) for x in sets]
     delta = kernel_delta(terms[0], terms[1], keep_self=False)
     pool = torch.cat([training, held_out])
-    squares = torch.cdist(pool, samples, compute_mode="donot_use_mm_for_euclid_dist").square()
+    squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
     logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
     weights = (logs - logs.max()).exp().numpy()
     p_value = permutation_p_value(weights, n, n_permutations=n_permutations, seed=seed)
@@ -1590,8 +1616,7 @@ def _sentence(
     if n_held_out is None:
         words = (
             "undecided: without a held-out set copies cannot be told from dense data; "
-            f"{copied.near_training} of {m} samples lie within near-duplicate distance of a "
-            "training point."
+            f"{copied.near_training} of {m} samples are near-duplicates of a training point."
         )
         return same + words if same else words[0].upper() + words[1:]
     near = f"{copied.near_training} of {m} samples"
@@ -1621,7 +1646,7 @@ def _reasons(
     chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
     if copied.p_value is None:
         yield (
-            f"{copied.near_training} samples lie within {copied.scale:.4g} of a training point; "
+            f"{copied.near_training} samples are near-duplicates of a training point; "
             "training points among one another, the weaker leave-one-out control, give p = "
             f"{p_text(copied.leave_one_out_p_value)}. It assumes that a perfect generator has the "
             "spread of the data, and a narrower one looks like copying."
@@ -1632,8 +1657,8 @@ def _reasons(
         )
     else:
         yield (
-            f"Copying: {copied.near_training} samples lie within {copied.scale:.4g} of a training "
-            f"point and {copied.near_held_out} of a held-out point; p = "
+            f"Copying: {copied.near_training} samples are near-duplicates of a training point and "
+            f"{copied.near_held_out} of a held-out point (scale {copied.scale:.4g}); p = "
             f"{p_text(copied.p_value)}, level {significance:g}."
         )
         if copied.flagged:
