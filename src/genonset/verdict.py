@@ -94,6 +94,9 @@ REGIMES: tuple[str, ...] = get_args(Regime)
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
 
+EXACT = 3e9
+"""Operations up to which the exact law of a label test is computed, about two seconds."""
+
 _ROUNDING = 1 + 1e-9  # a test of level 1/20 must reject at the attainable p-value 1/20
 
 
@@ -104,7 +107,7 @@ class LabelTest:
     Attributes:
         share: S/m, of the counted samples; NaN where none was counted.
         z: (S - mean)/sd by (2); 0 where S cannot vary.
-        p_value: exact, one-sided; 1 where S cannot vary.
+        p_value: one-sided, exact or by relabelling; 1 where S cannot vary.
         counted: m, the number of samples that were near enough to count.
         excess: (S - mean) / (n n_H/N), n the number of all samples: 0 by chance, and q if a share
             q of the samples is there because of the training set and chance does the rest. At
@@ -119,7 +122,12 @@ class LabelTest:
 
 
 def label_test(
-    counts_training: ArrayLike, counts_held_out: ArrayLike, *, n_generated: int | None = None
+    counts_training: ArrayLike,
+    counts_held_out: ArrayLike,
+    *,
+    n_generated: int | None = None,
+    n_permutations: int = 10_000,
+    seed: int = 0,
 ) -> LabelTest:
     """Label test of nearest-neighbour counts, equations (1) and (2).
 
@@ -128,6 +136,8 @@ def label_test(
         counts_held_out: the same for held-out points.
         n_generated: number of all samples, of which the counts may hold a part; by default their
             sum.
+        n_permutations, seed: of the relabellings that stand in for the exact law where that would
+            take more than seconds: thousands of samples on thousands of points.
 
     Raises:
         DataError: if a set is empty, or counts are not whole and non-negative or exceed
@@ -145,7 +155,7 @@ def label_test(
             f"point, got shapes {training.shape} and {held_out.shape}."
         )
     counts = np.concatenate([training, held_out]).astype(np.float64)
-    p_value = subset_sum_tail(counts, len(training), float(training.sum()))
+    p_value = _tail(counts, len(training), n_permutations, seed)
     counted, near_training = int(counts.sum()), int(training.sum())
     n_generated = counted if n_generated is None else n_generated
     if counted > n_generated:
@@ -161,6 +171,15 @@ def label_test(
         counted=counted,
         excess=(near_training - mean) / (n_generated * other) if counted else 0.0,
     )
+
+
+def _tail(counts: np.ndarray, n_training: int, n_permutations: int, seed: int) -> float:
+    """P(S >= the sum of the first n_training counts): exact, or by relabelling if that is long."""
+    found = counts[counts > 0]
+    excess = float(np.abs(found - np.median(found)).sum()) if len(found) else 0.0
+    if len(found) * min(len(found), n_training) * excess < EXACT:
+        return subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
+    return permutation_p_value(counts, n_training, n_permutations=n_permutations, seed=seed)
 
 
 def label_tests(
@@ -216,11 +235,17 @@ class _Pool:
         """For every row how many of the samples at these points it has."""
         return _shared(where.cpu(), self.member).numpy()
 
-    def test(self, where: Tensor, n_generated: int) -> LabelTest:
+    def test(
+        self, where: Tensor, n_generated: int, n_permutations: int = 10_000, seed: int = 0
+    ) -> LabelTest:
         """The label test of samples that are nearest to these points."""
         counts = self.counts(where)
         return label_test(
-            counts[: self.n_training], counts[self.n_training :], n_generated=n_generated
+            counts[: self.n_training],
+            counts[self.n_training :],
+            n_generated=n_generated,
+            n_permutations=n_permutations,
+            seed=seed,
         )
 
 
@@ -718,7 +743,10 @@ def audit(
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
     rows = {name: flatten(points) for name, points in represent(sets, features).items()}
     search = _Search.of(rows, _views(sets, features) if robust else {})
-    copied, bias = search.copying(significance, n_permutations, seed), search.train_bias()
+    copied, bias = (
+        search.copying(significance, n_permutations, seed),
+        search.train_bias(n_permutations, seed),
+    )
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
     background = search.background(copied.flagged)
     strength = search.power(background, significance, seed, curve=power)
@@ -998,7 +1026,7 @@ class _Search:
         flagged: tuple[Flagged, ...] = ()
         at_least = 0
         if self.pool is not None:
-            p_value = self.pool.test(where[near], len(near)).p_value
+            p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
             near_held_out = int((near & ~self.in_training[where]).sum())
             if p_value <= significance * _ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
@@ -1087,13 +1115,13 @@ class _Search:
         as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
         return (1 + as_near).double() / (1 + len(controls))
 
-    def train_bias(self) -> TrainBias:
+    def train_bias(self, n_permutations: int, seed: int) -> TrainBias:
         if self.pool is None:
             return TrainBias(**dict.fromkeys(f.name for f in fields(TrainBias)))
         _, where = self.nearer
         counts = self.pool.counts(where)
         mine, other = np.split(counts, [self.pool.n_training])
-        test = label_test(mine, other)
+        test = label_test(mine, other, n_permutations=n_permutations, seed=seed)
         low, high = share_interval(mine, other)
         return TrainBias(
             p_value=test.p_value,
@@ -1463,7 +1491,7 @@ class _Planted:
             same = n_points == len(rate)
             counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
             counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
-            p_value = subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
+            p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed)
             hits += p_value <= self.significance * _ROUNDING
         return hits / n_trials
 
