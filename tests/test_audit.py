@@ -486,3 +486,35 @@ def test_noisy_copies_beyond_the_scale_are_found_by_the_gap_ratio():
     one, two = np.sort(cdist(generated, pool), axis=1)[:, :2].T
     near = (one <= scale) | (one < two / 3)
     assert found.copying.near_training + found.copying.near_held_out == near.sum()
+
+
+# Corners
+
+
+def test_held_out_points_that_are_the_training_points():
+    generated, training, _ = three(60, 40, 8)
+    found = genonset.audit(3 * generated, training, training.clone())
+    assert found.duplicates.overlap == 40
+    assert found.copying.flagged == ()
+    assert found.train_bias.share == pytest.approx(0.5, abs=0.1), "equal points share samples"
+    assert found.verdict in ("poor", "undecided")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "bool", ">f4", "float16"])
+def test_rare_number_types(dtype):
+    sets = [(x.numpy() > 0).astype(dtype) for x in three(40, 30, 12)]
+    plain = [x.astype(np.float64) for x in sets]
+    assert shared(genonset.audit(*sets)) == shared(genonset.audit(*plain))
+
+
+def test_types_that_are_refused():
+    g, t, h = three(20, 20, 6)
+    refused("complex", g.to(torch.complex64), t, h)
+    refused("layout", g.to_sparse(), t, h)
+
+
+def test_numbers_are_points_of_one_coordinate():
+    rng = np.random.default_rng(0)
+    found = genonset.audit(rng.normal(size=50), rng.normal(size=40), rng.normal(size=40))
+    assert found.inputs["generated"].shape == (1,)
+    assert found.verdict in verdict.REGIMES

@@ -1567,7 +1567,7 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
         given["held_out"] = held_out
     sets: dict[str, Tensor] = {}
     for name, values in given.items():
-        points = values.detach().cpu() if isinstance(values, Tensor) else _as_tensor(name, values)
+        points = _as_tensor(name, values)
         if points.ndim == 0 or 0 in points.shape:
             raise DataError(
                 f"{name}: an array of shape {tuple(points.shape)} holds no data points; accepted "
@@ -1585,6 +1585,15 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
 
 
 def _as_tensor(name: str, values: object) -> Tensor:
+    """Real numbers on the CPU; whole ones of rare types as 64-bit integers."""
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.layout is not torch.strided:
+            raise DataError(
+                f"{name}: a {values.dtype} tensor of layout {values.layout} is not accepted; "
+                "dense real numbers are, shape (n, *shape)."
+            )
+        rare = values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64)
+        return (values.to(torch.int64) if rare else values).detach().cpu()
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(
@@ -1592,7 +1601,7 @@ def _as_tensor(name: str, values: object) -> Tensor:
             "tensors of numbers, shape (n, *shape)."
         )
     native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.require(array, native, ["C", "W"]))
+    return _as_tensor(name, torch.from_numpy(np.require(array, native, ["C", "W"])))
 
 
 def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
@@ -1655,8 +1664,8 @@ def _sentence(
         f"nearer to a training than to a held-out point, {percent(bias.expected)} by chance "
         f"(exact p = {p_text(bias.p_value)}), but near-duplicates do not favour training points.",
         "poor": "poor: no dependence on the training points, but the samples are "
-        f"{quality.sliced_wasserstein / none_to(quality.control, math.nan):.1f} times as far from "
-        "held-out points as training points are (sliced Wasserstein).",
+        f"{quality.sliced_wasserstein:.3g} from held-out points, and training points only "
+        f"{none_to(quality.control, 0.0):.3g} (sliced Wasserstein).",
         "generalizing": f"generalizing: the samples lie no nearer to training points than to "
         f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and copies "
         f"in a tenth of them would have been found with probability "
