@@ -25,6 +25,7 @@ benchmarks: .venv/installed
 	$(BIN)/python benchmarks/pair_sums.py
 	$(BIN)/python benchmarks/linear_cells.py
 	$(BIN)/python benchmarks/start_up.py
+	$(BIN)/python benchmarks/audit.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -308,7 +308,7 @@ def audit(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="pixels, standardized, pca:K or MODULE:CALLABLE."),
+        typer.Option(help="pixels, standardized (default for tables), pca:K or MODULE:CALLABLE."),
     ] = None,
     robust: Annotated[
         bool, typer.Option("--robust", help="Search images flipped and shifted as well.")
