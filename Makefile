@@ -27,6 +27,7 @@ benchmarks: .venv/installed
 	$(BIN)/python benchmarks/exact_denoiser.py
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/theory.py
+	$(BIN)/python benchmarks/audit.py
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

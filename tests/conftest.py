@@ -6,7 +6,8 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 ROOMS = ("noise", "sources", "datasets", "denoisers", "networks", "samplers", "distances",
-         "neighbors", "verdict", "training", "published", "criteria", "experiment")  # fmt: skip
+         "neighbors", "peers", "features", "verdict", "training", "published", "criteria",
+         "experiment")  # fmt: skip
 
 torch.set_num_threads(1)
 settings.register_profile("same examples", derandomize=True, deadline=None)

@@ -828,3 +828,88 @@ def test_refused_evaluation_sizes_come_with_those_that_fit(asked, option):
 def test_data_sets_too_small_to_split(size):
     with pytest.raises(ConfigError, match="At least 5 points are needed"):
         split(size, n=1, seed=0, replicate=0)
+
+
+# Tables and whatever a path holds
+
+
+def table(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a,b\n1,2\n3,4.5\n", ("a", "b")),
+        ("\ufeffa;b\r\n1;2\r\n3;4.5\r\n", ("a", "b")),
+        ("1\t2\n3\t4.5\n", ("column 1", "column 2")),
+        ('"a, long",b\n1,2\n\n3,4.5\n', ("a, long", "b")),
+    ],
+)
+def test_tables_of_numbers(tmp_path, text, columns):
+    found = datasets.read(table(tmp_path / "x.csv", text))
+    assert (found.kind, found.columns) == ("table", columns)
+    assert found.points.tolist() == [[1, 2], [3, 4.5]]
+
+
+def test_parquet_is_read_like_csv(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"a": [1, 3], "b": [2.0, 4.5]}), tmp_path / "x.parquet")
+    found = datasets.read(tmp_path / "x.parquet")
+    assert found.points.tolist() == [[1, 2], [3, 4.5]]
+    parquet.write_table(pyarrow.table({"a": [1, None], "b": ["x", "y"]}), tmp_path / "y.parquet")
+    with pytest.raises(DataError, match=r"'a': int64, 1 empty\n  'b': string, 0 empty"):
+        datasets.read(tmp_path / "y.parquet")
+    (tmp_path / "z.parquet").write_bytes(b"not parquet")
+    with pytest.raises(DataError, match="cannot be read as a table"):
+        datasets.read(tmp_path / "z.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("a,b\n", "no row of numbers"),
+        ("a,b\n1,2\n3\n", "1 rows do not have 2 fields, first row 3"),
+        ("a,city\n1,Paris\n2,Rome\n", "'city': text such as 'Paris' in 2 rows, first in row 2"),
+        ("a,b\n1,2\n3,\n", "'b': empty fields in 1 rows, first in row 3"),
+        (",b\n0,2\n1,4\n2,3\n", "counts the rows"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, text, words):
+    with pytest.raises(DataError) as raised:
+        datasets.read(table(tmp_path / "x.csv", text))
+    assert words in str(raised.value)
+
+
+def test_pickles_are_not_read_as_anything(tmp_path):
+    for name in ("x.pkl", "x.pickle", "x.joblib"):
+        (tmp_path / name).write_bytes(b"\x80\x04K\x01.")
+        with pytest.raises(DataError, match="arrays are read from"):
+            datasets.read(tmp_path / name)
+
+
+def test_images_keep_their_names_and_skip_only_on_request(tmp_path):
+    for name, level in (("b.png", 10), ("a.png", 20)):
+        Image.new("L", (4, 4), level).save(tmp_path / name)
+    (tmp_path / "c.png").write_bytes(b"nothing")
+    with pytest.raises(DataError, match="--skip-unreadable"):
+        datasets.read(tmp_path)
+    found = datasets.read(tmp_path, skip_unreadable=True)
+    assert found.names == ("a.png", "b.png")
+    assert found.points[:, 0, 0, 0].tolist() == pytest.approx([20 / 127.5 - 1, 10 / 127.5 - 1])
+    assert len(found.skipped) == 1
+    assert found.skipped[0].startswith("'c.png'")
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match="1 of 1 images cannot be read"):
+        datasets.read(tmp_path, skip_unreadable=True)
+
+
+def test_matches_are_equal_rows_whatever_the_type():
+    points = torch.tensor([[1.0, 0.0], [2.0, 2.0], [-0.0, 3.0]])
+    others = torch.tensor([[0, 3], [1, 0]])
+    assert datasets.matches(points, others).tolist() == [True, False, True]

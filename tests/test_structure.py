@@ -7,8 +7,9 @@ import genonset
 
 ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "networks",
-    "samplers", "estimates", "distances", "neighbors", "verdict", "training", "theory", "onset",
-    "criteria", "published", "spec", "experiment", "store", "sweep", "figures", "report", "cli",
+    "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
+    "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
+    "sweep", "figures", "report", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from genonset import seeds
+from genonset import seeds, verdict
 from genonset.errors import ConfigError, DataError
 from genonset.verdict import (
     copying,
@@ -428,3 +428,15 @@ def test_levels_that_are_refused(options):
     given = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0} | options
     with pytest.raises(ConfigError, match="significance < 1"):
         regime(copying_p=1.0, train_bias_p=1.0, **given)
+
+
+def test_relabelling_stands_in_for_an_exact_law_that_would_take_long(monkeypatch):
+    counts = np.random.default_rng(0).poisson(3, 120)
+    counts[:60] += np.arange(60) % 9 == 0
+    exact = label_test(counts[:60], counts[60:])
+    monkeypatch.setattr(verdict, "EXACT", 0)
+    drawn = label_test(counts[:60], counts[60:], n_permutations=20_000)
+    error = math.sqrt(exact.p_value * (1 - exact.p_value) / 20_000)
+    assert drawn.p_value == pytest.approx(exact.p_value, abs=4 * error)
+    assert drawn.p_value != exact.p_value
+    assert (drawn.z, drawn.share) == (exact.z, exact.share)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genonset.onset import Onset, estimate_onset
+    from genonset.report import write_report
     from genonset.spec import Sweep
     from genonset.sweep import run_sweep
     from genonset.training import Monitor, train
-    from genonset.verdict import memorized_fraction
+    from genonset.verdict import Verdict, audit, memorized_fraction
 
 __version__ = "0.1.0"
 
@@ -21,8 +22,11 @@ _HOMES = {
     "estimate_onset": "onset",
     "Sweep": "spec",
     "run_sweep": "sweep",
+    "Verdict": "verdict",
+    "audit": "verdict",
     "memorized_fraction": "verdict",
     "train": "training",
+    "write_report": "report",
 }
 _ROOMS = {
     "criteria",
@@ -31,15 +35,17 @@ _ROOMS = {
     "distances",
     "errors",
     "estimates",
+    "features",
     "neighbors",
     "networks",
     "noise",
     "onset",
+    "peers",
     "samplers",
     "seeds",
     "sources",
-    "training",
     "theory",
+    "training",
     "verdict",
 }
 
@@ -47,10 +53,13 @@ __all__ = [
     "Monitor",
     "Onset",
     "Sweep",
+    "Verdict",
+    "audit",
     "estimate_onset",
     "memorized_fraction",
     "run_sweep",
     "train",
+    "write_report",
 ]
 
 

@@ -2,7 +2,7 @@
 
 Nothing is computed here. Libraries are imported where a command needs them, so that `--help` is
 instant. Results go to standard output, progress and messages to standard error. Exit codes: 0
-done, 1 some cells failed, 2 refused, 130 interrupted.
+done, 1 some cells failed, 2 refused, 3 the verdict asked for was reached, 130 interrupted.
 """
 
 import json
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from genonset.spec import Sweep
     from genonset.store import Results
     from genonset.sweep import Progress, WorkerPool
+    from genonset.verdict import Verdict
 
 app = typer.Typer(
     help="Where a diffusion model stops memorizing its training set.",
@@ -367,6 +368,96 @@ def _caution(sweep: "Sweep", n: int) -> str:
     except (ConfigError, DataError) as error:
         return f"  but {error}"
     return ""
+
+
+@app.command()
+def audit(
+    generated: Annotated[Path, typer.Argument(help="A folder of images, an array or a table.")],
+    training: Annotated[Path, typer.Option(help="What the model was fitted to.")],
+    held_out: Annotated[
+        Path | None, typer.Option(help="Data of the same source that it was not fitted to.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="pixels, standardized (default for tables), pca:K or MODULE:CALLABLE."),
+    ] = None,
+    robust: Annotated[
+        bool, typer.Option("--robust", help="Search images flipped and shifted as well.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Sample sizes that would find few copies.")
+    ] = False,
+    power: Annotated[bool, typer.Option("--power", help="The whole power curve.")] = False,
+    fail_on: Annotated[
+        str | None, typer.Option(help="Exit with 3 if this is the verdict, such as copying.")
+    ] = None,
+    allow_mixed_units: Annotated[
+        bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
+    ] = False,
+    drop_overlap: Annotated[
+        bool, typer.Option("--drop-overlap", help="Leave out held-out points equal to training.")
+    ] = False,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")
+    ] = False,
+    colour: Annotated[
+        bool | None, typer.Option("--colour/--grey", help="Make all images RGB, or all grey.")
+    ] = None,
+    significance: Annotated[float, typer.Option(help="Level of either test.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Of relabellings and subsets.")] = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Are these samples copies of that training set? A verdict, and the pictures to prove it."""
+    from genonset.report import write_report
+    from genonset.verdict import REGIMES, audit_files
+
+    if fail_on is not None and fail_on not in REGIMES:
+        raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {fail_on!r}.")
+    verdict = audit_files(
+        generated,
+        training,
+        held_out,
+        features=features,
+        robust=robust,
+        plan_sizes=plan,
+        power=power,
+        allow_mixed_units=allow_mixed_units,
+        drop_overlap=drop_overlap,
+        skip_unreadable=skip_unreadable,
+        colour=colour,
+        significance=significance,
+        seed=seed,
+    )
+    page = write_report(verdict, (out or Path("runs") / "audit") / "report.html")
+    if as_json:
+        _print_json(verdict.to_dict() | {"report": str(page)})
+    else:
+        _tell_verdict(verdict)
+        _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
+    if verdict.verdict == fail_on:
+        raise typer.Exit(3)
+
+
+def _tell_verdict(verdict: "Verdict") -> None:
+    """The verdict on standard output with its reasons; notes on standard error."""
+    print(verdict.sentence)
+    for reason in verdict.reasons:
+        print(f"  {reason}")
+    for line in verdict.power.plan:
+        print(f"  {line}")
+    for note in verdict.notes:
+        _say(f"Note: {note}")
+
+
+def _next_audit(verdict: "Verdict", planned: bool) -> str:
+    if "held_out" not in verdict.inputs:
+        return "Next: train on a random half, and pass the other half as --held-out."
+    return (
+        "Next: open the report and look at the worst samples."
+        if planned
+        else "Next: the same command with --plan, for the sizes that would find fewer copies."
+    )
 
 
 @app.command()

@@ -33,6 +33,7 @@ A difference of spread alone is a property of the generator, not of the units: i
 sentence beyond a factor 2, never a refusal.
 """
 
+import csv
 import functools
 import hashlib
 import itertools
@@ -145,8 +146,12 @@ def _first_of_each(points: Samples) -> Indices:
     """Index of the first row of every distinct value, ascending."""
     seen: dict[bytes, int] = {}
     for index, row in enumerate((flatten(points) + 0.0).numpy()):  # + 0.0: -0.0 equals 0.0
-        seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), index)
+        seen.setdefault(_digest(row), index)
     return torch.tensor(list(seen.values()), dtype=torch.int64)
+
+
+def _digest(row: np.ndarray) -> bytes:
+    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def count_duplicates(points: Samples) -> int:
@@ -474,6 +479,13 @@ def images(
 
 
 def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
+    """The images of a folder as `read_named_images` reads them, without their names."""
+    return read_named_images(folder, colour=colour).points
+
+
+def read_named_images(
+    folder: str | Path, *, colour: bool | None = None, skip_unreadable: bool = False
+) -> "Loaded":
     """The png, jpg, webp and bmp images of a folder and its folders, by relative path.
 
     Grey levels 0..255 become -1..1. Hidden files (`.name`) and files with other endings are not
@@ -482,9 +494,10 @@ def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
     Args:
         folder: looked through to any depth; links to folders are followed.
         colour: None takes grey or RGB images as they are; True makes all RGB, False all grey.
+        skip_unreadable: leave out images that cannot be read, and list them in `skipped`.
 
     Returns:
-        Shape (n, channels, height, width), float64.
+        Points of shape (n, channels, height, width), float64, and their relative paths.
 
     Raises:
         DataError: if there is no image, one cannot be read or has more than 4096 x 4096 pixels,
@@ -492,7 +505,7 @@ def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
     """
     folder = Path(folder)
     files = _image_files(folder)
-    decoded, unreadable = [], []
+    decoded, names, unreadable = [], [], []
     kinds: Counter[str] = Counter()
     for file in files:
         try:
@@ -502,11 +515,13 @@ def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
         else:
             kinds[kind] += 1
             decoded.append(pixels)
-    if unreadable:
+            names.append(file.relative_to(folder).as_posix())
+    if unreadable and not (skip_unreadable and decoded):
         raise DataError(
             f"{_quote(folder)}: {len(unreadable)} of {len(files)} images cannot be read:\n"
             f"{_listed(unreadable)}\n"
-            "Remove or repair them: leaving images out silently would change the data set."
+            "Remove or repair them: leaving images out silently would change the data set. An "
+            "audit leaves them out when told to, with --skip-unreadable."
         )
     if len(kinds) > 1 or any(pixels is None for pixels in decoded):
         seen = [f"  {count} of {kind}" for kind, count in kinds.most_common()]
@@ -517,7 +532,9 @@ def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
             "dropped; 16-bit and floating-point images are not converted).\n"
             "Sizes: resize copies first, e.g. PIL.Image.open(file).resize((32, 32)).save(copy)."
         )
-    return _signed(np.stack([pixels for pixels in decoded if pixels is not None]))
+    points = _signed(np.stack([pixels for pixels in decoded if pixels is not None]))
+    skipped = tuple(line.strip() for line in unreadable)
+    return Loaded(kind="images", points=points, names=tuple(names), skipped=skipped)
 
 
 def _image_files(folder: Path) -> list[Path]:
@@ -580,6 +597,183 @@ def _decode(file: Path, colour: bool | None) -> tuple[str, np.ndarray | None]:
         plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
         pixels = np.asarray(plain.convert(mode))
         return f"{mode} {size}", pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+_TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
+
+
+def read_table(path: str | Path) -> "Loaded":
+    """The numbers in a CSV, TSV or Parquet file, one point a row.
+
+    A first line that holds anything but numbers names the columns. Commas, semicolons and tabs
+    separate fields.
+
+    Raises:
+        DataError: if the file cannot be read, a column holds text or gaps, rows differ in length,
+            or the first column only counts the rows.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"{_quote(path)} {found}; a CSV, TSV or Parquet table is needed.")
+    try:
+        columns, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except GenonsetError:
+        raise
+    except Exception as error:  # parsers of damaged files raise exceptions of any type
+        raise DataError(
+            f"{_quote(path)} cannot be read as a table ({_brief(error)}). Write it again as UTF-8 "
+            "text with one row a line, or as Parquet."
+        ) from error
+    if not len(rows):
+        raise DataError(f"{_quote(path)} holds no row of numbers.")
+    _require_no_counter(path, columns, rows)
+    return Loaded(kind="table", points=torch.from_numpy(rows), columns=columns)
+
+
+def _read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        separator = max(",;\t", key=first.count)
+        file.seek(0)
+        lines = [line for line in csv.reader(file, delimiter=separator) if line]
+    if not lines:
+        raise DataError(f"{_quote(path)} is empty.")
+    named = any(_number(field) is None for field in lines[0])
+    columns = tuple(lines[0]) if named else tuple(f"column {k + 1}" for k in range(len(lines[0])))
+    body, start = (lines[1:], 2) if named else (lines, 1)
+    uneven = [k for k, line in enumerate(body, start) if len(line) != len(columns)]
+    if uneven:
+        raise DataError(
+            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, first row "
+            f"{uneven[0]}. Every row needs one number a column."
+        )
+    try:
+        return columns, np.array(body, dtype=np.float64).reshape(len(body), len(columns))
+    except ValueError:
+        raise DataError(_not_numbers(path, columns, body, start)) from None
+
+
+def _number(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None
+
+
+def _not_numbers(
+    path: Path, columns: Sequence[str], body: Sequence[Sequence[str]], start: int
+) -> str:
+    """Which columns hold text or gaps, and where first."""
+    found = []
+    for k, name in enumerate(columns):
+        bad = [(row, line[k]) for row, line in enumerate(body, start) if _number(line[k]) is None]
+        if bad:
+            row, field = bad[0]
+            what = f"text such as {field[:40]!r}" if field.strip() else "empty fields"
+            found.append(f"  {name!r}: {what} in {len(bad)} rows, first in row {row}")
+    return (
+        f"{_quote(path)}: columns that are not numbers throughout:\n{_listed(found)}\n"
+        "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
+    )
+
+
+def _read_parquet(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(
+            f"{_quote(path)}: reading Parquet needs pyarrow. Install genonset[frames], or save "
+            "the table as CSV."
+        ) from error
+    table = parquet.read_table(path)
+    bad = [
+        f"  {name!r}: {column.type}, {column.null_count} empty"
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if column.null_count or not _is_number_type(str(column.type))
+    ]
+    if bad:
+        raise DataError(
+            f"{_quote(path)}: columns that are not numbers throughout:\n{_listed(bad)}\n"
+            "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
+        )
+    rows = [np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns]
+    empty = np.empty((0, 0))
+    return tuple(table.column_names), np.ascontiguousarray(np.stack(rows, 1)) if rows else empty
+
+
+def _is_number_type(name: str) -> bool:
+    return name.startswith(("int", "uint", "float", "double", "halffloat", "bool"))
+
+
+def _require_no_counter(path: Path, columns: Sequence[str], rows: np.ndarray) -> None:
+    """Refuse a nameless first column 0, 1, 2, ...: an index that was saved with the data."""
+    nameless = columns[0].strip() == "" or columns[0].startswith(("Unnamed", "__index"))
+    if nameless and len(rows) > 1 and np.array_equal(np.diff(rows[:, 0]), np.ones(len(rows) - 1)):
+        raise DataError(
+            f"{_quote(path)}: the first column has no name and counts the rows; as a coordinate "
+            "it would rule every distance. Save the table without its index "
+            "(index=False in pandas)."
+        )
+
+
+# Any of them -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Loaded:
+    """Points read from a path, in the number type they were saved in.
+
+    Attributes:
+        kind: "array", "images" or "table".
+        points: shape (n, *shape).
+        names: of image files, one a point; empty for other kinds.
+        columns: of a table; empty for other kinds.
+        skipped: files that were left out on request, with the reason.
+    """
+
+    kind: str
+    points: Tensor
+    names: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def read(
+    path: str | Path,
+    *,
+    key: str | None = None,
+    colour: bool | None = None,
+    skip_unreadable: bool = False,
+) -> Loaded:
+    """Points from a folder of images, an array file or a table.
+
+    Args:
+        path: a folder, a .npy, .npz, .pt or .safetensors file, or a .csv, .tsv or .parquet table.
+        key: which array, where a file holds several.
+        colour, skip_unreadable: of image folders, as in `read_named_images`.
+
+    Raises:
+        DataError: if it cannot be read; the message says what can.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
+    if path.suffix.lower() in _TABLE_ENDINGS:
+        return read_table(path)
+    return Loaded(kind="array", points=read_array(path, key=key))
+
+
+def matches(points: Tensor, others: Tensor) -> Tensor:
+    """Mask of the points that equal one of the others.
+
+    >>> matches(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [3.0]])).tolist()
+    [False, True]
+    """
+    known = {_digest(row) for row in (flatten(others) + 0.0).numpy()}
+    return torch.tensor([_digest(row) in known for row in (flatten(points) + 0.0).numpy()])
 
 
 # Units -------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+from torch import Tensor
 
 from genonset import theory
 from genonset.criteria import CRITERIA, ROLES
@@ -49,6 +50,7 @@ from genonset.onset import Onset
 from genonset.spec import Measurement, Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
+from genonset.verdict import Verdict
 
 Row = dict[str, Any]
 Setting = Mapping[str, Any]
@@ -1177,6 +1179,86 @@ def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, bool]
     limits = axes.get_ylim()
     axes.plot(x, np.where(np.isfinite(y), y, np.nan), **PREDICTION)
     axes.set_ylim(limits)
+
+
+# -- figures of an audit -----------------------------------------------------------------------
+
+
+def nearest_distances(verdict: Verdict) -> Drawn:
+    """Distribution functions of the distances to either set, with their control."""
+    evidence, scale = verdict.evidence, verdict.copying.scale
+    named: list[tuple[str, Tensor, str]] = [("samples to training", evidence.to_training, "model")]
+    control = "training among themselves: the weaker control"
+    if evidence.to_held_out is not None:
+        named.append(("samples to held-out", evidence.to_held_out, "oracle"))
+        control = "held-out to training: the control"
+    named.append((control, evidence.control, "null"))
+    curves: list[tuple[str, Tensor, Look]] = [
+        (name, found, LOOKS[role] | {"marker": "", "label": name}) for name, found, role in named
+    ]
+    rows: list[Row] = []
+    for name, distances, _ in curves:
+        ordered = np.unique(distances.numpy(), return_counts=True)
+        shares = np.cumsum(ordered[1]) / len(distances)
+        rows += [
+            {"curve": name, "distance": float(d), "share": float(q)}
+            for d, q in zip(*_thin(ordered[0], shares), strict=True)
+        ]
+    handles: list[Line2D | Patch] = [Line2D([], [], **look) for _, _, look in curves]
+    handles.append(Line2D([], [], **SCALE))
+
+    def draw(axes: Axes, _: object) -> None:
+        for name, _, look in curves:
+            mine = [row for row in rows if row["curve"] == name]
+            x, y = ([row[k] for row in mine] for k in ("distance", "share"))
+            axes.step([x[0], *x], [0.0, *y], where="post", **look)
+        axes.axvline(scale, **SCALE)
+        axes.set_xlim(left=0)
+        axes.set(ylim=(0, 1.02), xlabel="distance to the nearest point", ylabel="share within it")
+
+    return Drawn(
+        name="distances",
+        title="How near the samples are",
+        how_to_read="Each curve is the share of points that have a neighbour within the distance. "
+        "Copies lift the curve of samples to training at the very left, below the near-duplicate "
+        "scale. A curve of samples to training above the one to held-out points all along is "
+        "train bias without copies. Samples nearer to both sets than the control are a narrower "
+        "law than the data, which is a matter of quality and not of copying.",
+        rows=rows,
+        figure=_compose([None], draw, handles, columns=1, width=WIDE, height=2.9),
+        narrow=_compose([None], draw, handles, columns=1, width=NARROW, height=2.5),
+    )
+
+
+SCALE: Look = {"color": INK, "linewidth": 0.9, "linestyle": ":", "label": "near-duplicate scale"}
+
+
+def _thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """At most so many points of a curve, both ends kept."""
+    if len(x) <= most:
+        return x, y
+    kept = np.unique(np.linspace(0, len(x) - 1, most).round().astype(int))
+    return x[kept], y[kept]
+
+
+def power_curve(verdict: Verdict) -> Drawn:
+    """Probability of finding planted copies against their share."""
+    shares, found = zip(*verdict.power.curve, strict=True)
+
+    def draw(axes: Axes, _: object) -> None:
+        axes.plot([100 * s for s in shares], found, **LOOKS["model"])
+        axes.axhline(0.9, color=INK, linewidth=0.8, linestyle=(0, (6, 3)))
+        axes.set(ylim=(0, 1.04), xlabel="samples that are copies, %", ylabel="found with power")
+
+    return Drawn(
+        name="power",
+        title="Which share of copies this audit would have found",
+        how_to_read="Copies are planted at random training points among samples like those seen, "
+        "and tested as the samples were. Dashed: nine in ten.",
+        rows=[{"share": s, "probability": p} for s, p in verdict.power.curve],
+        figure=_compose([None], draw, [], columns=1, width=WIDE, height=2.6),
+        narrow=_compose([None], draw, [], columns=1, width=NARROW, height=2.4),
+    )
 
 
 # -- all of them -------------------------------------------------------------------------------

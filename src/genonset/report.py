@@ -1,14 +1,17 @@
-"""One self-contained HTML page for a run: the answer first, then everything it rests on.
+"""One self-contained HTML page for a run or a verdict: the answer first, then what it rests on.
 
-The page carries its figures as inline SVG, each in a wide and a one-column layout; it needs no
-script, font or file from elsewhere, and every text that comes from a run is escaped.
+The page carries its figures as inline SVG, each in a wide and a one-column layout, and the images
+of an audit as PNG; it needs no script, font or file from elsewhere, and every text that comes from
+a run, a file or its name is escaped.
 """
 
+import base64
 import contextlib
+import io
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,8 @@ from genonset.figures import (
     is_at,
     label,
     lone_axis,
+    nearest_distances,
+    power_curve,
     render,
     save_figures,
     write_file,
@@ -39,6 +44,7 @@ from genonset.sources import Gaussian, Source
 from genonset.spec import Measurement
 from genonset.store import Record, Results
 from genonset.tensors import flatten
+from genonset.verdict import Verdict, p_text, percent
 
 Setting = Mapping[str, Any]
 
@@ -74,11 +80,17 @@ def write_run_report(
     """
     path = Path(out) if out is not None else results.folder / "report.html"
     drawn = save_figures(results, results.folder / "figures")
-    template = resources.files("genonset").joinpath("report.html.jinja").read_text("utf-8")
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    html = page.from_string(template).render(_context(results, drawn, seconds))
-    write_file(path, html.encode())
+    _write_page("report.html.jinja", _context(results, drawn, seconds), path)
     return path
+
+
+def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
+    """Fill a template of the package and write the page."""
+    home = resources.files("genonset")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    template = page.from_string(home.joinpath(name).read_text("utf-8"))
+    style = Markup(home.joinpath("page.css").read_text("utf-8"))
+    write_file(path, template.render(context, style=style, versions=versions()).encode())
 
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
@@ -101,7 +113,6 @@ def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dic
         "settings": list(_settings(results)),
         "spec": results.sweep.to_toml(),
         "commands": _commands(results),
-        "versions": versions(),
     }
 
 
@@ -548,4 +559,220 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "matplotlib": metadata.version("matplotlib"),
         "python": platform.python_version(),
+    }
+
+
+# -- an audit ----------------------------------------------------------------------------------
+
+GALLERY = 24
+"""Samples shown, worst first."""
+
+THUMBNAIL = 128
+"""Pixels of the longer side of an image, at most."""
+
+QUESTIONS = {
+    "copying": "Are near-duplicates of training points there more often than of held-out points?",
+    "train_bias": "What share of the samples is nearer to a training than to a held-out point?",
+    "memorized_fraction": "Three times nearer to one training point than to any other?",
+    "c_t": "Do samples lie nearer to the training set than held-out points do (Z)? Narrow laws "
+    "score like copies.",
+    "authenticity": "Share of samples farther from their training point than that is from others.",
+    "dcr_share": "Share of samples nearer to the training than to the held-out set.",
+    "precision": "Share of samples among held-out points; by chance: training points.",
+    "recall": "Share of held-out points among samples; by chance: among training points.",
+    "density": "How many held-out neighbourhoods hold a sample, in units of their number.",
+    "coverage": "Share of held-out neighbourhoods that hold a sample.",
+    "energy_training": "Energy distance to training points; by chance: to held-out points.",
+    "sliced_wasserstein_training": "Sliced W2 to training points; by chance: to held-out points.",
+    "kernel_delta": "Log ratio of the size-matched kernel Δ, above 0 towards the training set.",
+}
+
+
+TITLES = {
+    "c_t": "C_T",
+    "dcr_share": "DCR share",
+    "energy_training": "energy distance",
+    "sliced_wasserstein_training": "sliced Wasserstein",
+    "kernel_delta": "kernel Δ",
+}
+
+
+def write_report(verdict: Verdict, path: str | Path) -> Path:
+    """Write the page of an audit.
+
+    Args:
+        verdict: as `genonset.audit` returns it.
+        path: the page.
+
+    Returns:
+        its path.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    path = Path(path)
+    drawn = [nearest_distances(verdict)]
+    if verdict.power.curve:
+        drawn.append(power_curve(verdict))
+    figures, classes = _inline(drawn)
+    worst = _worst_first(verdict)
+    context = {
+        "verdict": verdict,
+        "facts": _audit_facts(verdict),
+        "figures": figures,
+        "classes": classes,
+        "gallery": list(_gallery(verdict, worst)),
+        "n_samples": verdict.inputs["generated"].n,
+        "coordinates": _coordinates(verdict, worst),
+        "numbers": list(_numbers(verdict)),
+        "inputs": {name.replace("_", "-"): one for name, one in verdict.inputs.items()},
+    }
+    _write_page("verdict.html.jinja", context, path)
+    return path
+
+
+def _audit_facts(verdict: Verdict) -> list[tuple[str, str]]:
+    """The numbers of the first screen."""
+    facts = [(name.replace("_", "-"), f"{one.n}") for name, one in verdict.inputs.items()]
+    copied, bias = verdict.copying, verdict.train_bias
+    if copied.p_value is not None:
+        facts += [
+            ("p, copying", p_text(copied.p_value)),
+            ("samples flagged", str(len(copied.flagged))),
+            ("p, train bias", p_text(bias.p_value)),
+        ]
+    facts.append(("identical to training", str(copied.identical)))
+    facts.append(("memorized by gap ratio", percent(copied.memorized_fraction)))
+    return facts
+
+
+def _worst_first(verdict: Verdict) -> list[int]:
+    """Samples by how they compare: flagged ones by distance, then by distance ratio."""
+    evidence = verdict.evidence
+    other = evidence.to_held_out
+    ratio = evidence.to_training if other is None else evidence.to_training / (other + 1e-300)
+    order = [f.index for f in verdict.copying.flagged]
+    seen = set(order)
+    return [*order, *(k for k in ratio.argsort(stable=True).tolist() if k not in seen)][:GALLERY]
+
+
+def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """One entry a sample: it, its neighbours, their distances, its p-value."""
+    evidence = verdict.evidence
+    flagged = {f.index for f in verdict.copying.flagged}
+    picture = _painter(evidence.sets)
+    for k in worst:
+        parts: list[tuple[str, int, float | None]] = [("generated", k, None)]
+        parts.append(
+            ("training", int(evidence.nearest_training[k]), float(evidence.to_training[k]))
+        )
+        if evidence.to_held_out is not None and evidence.nearest_held_out is not None:
+            near = int(evidence.nearest_held_out[k])
+            parts.append(("held_out", near, float(evidence.to_held_out[k])))
+        yield {
+            "flagged": k in flagged,
+            "p_value": p_text(float(evidence.p_values[k])) if len(parts) > 2 else None,
+            "parts": [
+                {
+                    "role": ROLE_WORDS[role],
+                    "name": _point_name(verdict, role, row),
+                    "distance": None if distance is None else f"{distance:.4g}",
+                    "picture": picture(evidence.sets[role][row]) if picture else None,
+                }
+                for role, row, distance in parts
+            ],
+        }
+
+
+ROLE_WORDS = {
+    "generated": "sample",
+    "training": "nearest training",
+    "held_out": "nearest held-out",
+}
+
+
+def _point_name(verdict: Verdict, role: str, row: int) -> str:
+    names = verdict.evidence.names.get(role)
+    return names[row] if names else f"row {row}"
+
+
+def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] | None:
+    """Draws a point as a PNG in a data address; None where points are no images."""
+    shape = sets["training"].shape[1:]
+    is_image = (len(shape) == 3 and shape[0] in (1, 3)) or len(shape) == 2
+    if not is_image or min(shape[-2:]) < 4:
+        return None
+    low, high = (float(end) for end in sets["training"].double().aminmax())
+    scale = 255 / (high - low) if high > low else 1.0
+
+    def paint(point: torch.Tensor) -> str:
+        from PIL import Image
+
+        pixels = ((point.double() - low) * scale).round().clamp(0, 255).to(torch.uint8).numpy()
+        pixels = pixels.reshape(-1, *pixels.shape[-2:])
+        grey = len(pixels) == 1
+        image = Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0).copy())
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", optimize=True)
+        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+    return paint
+
+
+def _coordinates(verdict: Verdict, worst: Sequence[int]) -> list[dict[str, Any]]:
+    """For points that are no images: the first coordinates of samples and their neighbours."""
+    evidence = verdict.evidence
+    if _painter(evidence.sets) is not None:
+        return []
+    rows = []
+    for k in worst[:8]:
+        parts = [("generated", k), ("training", int(evidence.nearest_training[k]))]
+        if evidence.nearest_held_out is not None:
+            parts.append(("held_out", int(evidence.nearest_held_out[k])))
+        for role, row in parts:
+            values = flatten(evidence.sets[role][row : row + 1])[0, :8].tolist()
+            rows.append(
+                {
+                    "role": ROLE_WORDS[role],
+                    "name": _point_name(verdict, role, row),
+                    "values": [f"{value:.4g}" for value in values],
+                }
+            )
+    return rows
+
+
+def _numbers(verdict: Verdict) -> Iterator[dict[str, str]]:
+    """Every statistic with its level by chance."""
+    copied, bias = verdict.copying, verdict.train_bias
+    if copied.p_value is not None and bias.share is not None:
+        n, m = verdict.inputs["held_out"].n, verdict.inputs["training"].n
+        near = copied.near_training + (copied.near_held_out or 0)
+        yield _number(
+            "copying",
+            f"{copied.near_training} of {near}",
+            f"{near * m / (n + m):.3g} of {near}",
+            copied.p_value,
+        )
+        interval = f"{percent(bias.share)} [{percent(bias.low)}, {percent(bias.high)}]"
+        yield _number("train_bias", interval, percent(bias.expected), bias.p_value)
+    control = copied.control_fraction
+    fraction = (
+        f"{percent(copied.memorized_fraction)} "
+        f"[{percent(copied.memorized_low)}, {percent(copied.memorized_high)}]"
+    )
+    chance = percent(copied.chance) if control is None else percent(control)
+    yield _number("memorized_fraction", fraction, chance, None)
+    for name, peer in verdict.peers.items():
+        level = "–" if peer.chance is None else f"{peer.chance:.3g}"
+        yield _number(name, f"{peer.value:.3g}", level, peer.p_value)
+
+
+def _number(name: str, value: str, chance: str, p_value: float | None) -> dict[str, str]:
+    return {
+        "name": TITLES.get(name, name.replace("_", " ")),
+        "question": QUESTIONS[name],
+        "value": value,
+        "chance": chance,
+        "p_value": "–" if p_value is None else p_text(p_value),
     }

@@ -29,27 +29,73 @@ their samples as evenly as whole numbers allow, what is left over going to them 
 twenty samples of a training image that occurs twenty times are evidence from twenty points, not
 from one. A sample equally far from two distinct points counts for the one that comes first in a
 fixed order of their coordinates, whatever its label.
+
+The audit puts these together, names the samples, and says what it could have missed. *Which*
+samples: the scale (3) is fixed without the labels, so a point that was not copied, of which a
+sample is nevertheless within the scale, is a training point with probability n_T/N. Let R training
+and V held-out points (distinct, and in one set only) have a sample within the scale. The samples
+at the R points are flagged if `copying` rejects and
+
+    (6)  (V n_T/n_H + c) / R <= 1/10,    c = max_v v (n_T/N)^v
+
+where c, 1/2 at equal sizes, is what chance puts beside no held-out point at all: the expected
+share of false ones among the flagged points is then below 1/10. With X hypergeometric, the number
+of training points among v of the N, at most the largest v_T with P(X >= v_T | v = v_T + V) > 0.05
+of the R are false with 95 % confidence. A sample at distance s has the p-value
+
+    (7)  (1 + number of held-out points that have a sample of theirs within s) / (1 + n_H)
+
+a sample being of the point of the pool that it is nearest to.
+*By chance*, a gap ratio is below `gap` with probability gap^k on data of intrinsic dimension k,
+whatever their number; k is estimated from the same ratios inside the pool, d2/d1 being Pareto with
+exponent k there. Where that is rarer than 1 in 100, a sample with
+
+    (8)  d1 / d2 < 1/3,    d1, d2 its distances to the two nearest distinct points of the pool
+
+is a near-duplicate as well: where data are sparse, a compressed or noisy copy is farther from its
+point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
+either. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
+planting them: random labels, the near samples that were seen as Poisson background, and copies
+close enough to their point to count for it.
+
+Without a held-out set nothing tells a copy from a sample that is near because the data are dense,
+except training points' own distances to one another: the weaker, leave-one-out control.
 """
 
+import hashlib
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from genonset import seeds
+from genonset import datasets, peers, seeds
+from genonset.distances import (
+    Smoothed,
+    energy_distance,
+    kernel_delta,
+    kernel_terms,
+    sliced_wasserstein,
+)
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
+from genonset.features import represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors
+from genonset.tensors import Vectors, flatten
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
+REGIMES: tuple[str, ...] = get_args(Regime)
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
+
+EXACT = 3e9
+"""Operations up to which the exact law of a label test is computed, about two seconds."""
 
 _ROUNDING = 1 + 1e-9  # a test of level 1/20 must reject at the attainable p-value 1/20
 
@@ -61,7 +107,7 @@ class LabelTest:
     Attributes:
         share: S/m, of the counted samples; NaN where none was counted.
         z: (S - mean)/sd by (2); 0 where S cannot vary.
-        p_value: exact, one-sided; 1 where S cannot vary.
+        p_value: one-sided, exact or by relabelling; 1 where S cannot vary.
         counted: m, the number of samples that were near enough to count.
         excess: (S - mean) / (n n_H/N), n the number of all samples: 0 by chance, and q if a share
             q of the samples is there because of the training set and chance does the rest. At
@@ -76,7 +122,12 @@ class LabelTest:
 
 
 def label_test(
-    counts_training: ArrayLike, counts_held_out: ArrayLike, *, n_generated: int | None = None
+    counts_training: ArrayLike,
+    counts_held_out: ArrayLike,
+    *,
+    n_generated: int | None = None,
+    n_permutations: int = 10_000,
+    seed: int = 0,
 ) -> LabelTest:
     """Label test of nearest-neighbour counts, equations (1) and (2).
 
@@ -85,6 +136,8 @@ def label_test(
         counts_held_out: the same for held-out points.
         n_generated: number of all samples, of which the counts may hold a part; by default their
             sum.
+        n_permutations, seed: of the relabellings that stand in for the exact law where that would
+            take more than seconds: thousands of samples on thousands of points.
 
     Raises:
         DataError: if a set is empty, or counts are not whole and non-negative or exceed
@@ -102,7 +155,7 @@ def label_test(
             f"point, got shapes {training.shape} and {held_out.shape}."
         )
     counts = np.concatenate([training, held_out]).astype(np.float64)
-    p_value = subset_sum_tail(counts, len(training), float(training.sum()))
+    p_value = _tail(counts, len(training), n_permutations, seed)
     counted, near_training = int(counts.sum()), int(training.sum())
     n_generated = counted if n_generated is None else n_generated
     if counted > n_generated:
@@ -120,6 +173,15 @@ def label_test(
     )
 
 
+def _tail(counts: np.ndarray, n_training: int, n_permutations: int, seed: int) -> float:
+    """P(S >= the sum of the first n_training counts): exact, or by relabelling if that is long."""
+    found = counts[counts > 0]
+    excess = float(np.abs(found - np.median(found)).sum()) if len(found) else 0.0
+    if len(found) * min(len(found), n_training) * excess < EXACT:
+        return subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
+    return permutation_p_value(counts, n_training, n_permutations=n_permutations, seed=seed)
+
+
 def label_tests(
     generated: Points, training: Points, held_out: Points
 ) -> tuple[LabelTest, LabelTest]:
@@ -134,21 +196,57 @@ def label_tests(
         DataError: if a set is empty, not finite or of another shape, or the pool is one point.
     """
     samples, *sets = _same_shape(generated=generated, training=training, held_out=held_out)
-    points, member = distinct(torch.cat(sets))
-    if len(points) < 2:
-        raise DataError(
-            "training and held_out are one and the same point repeated; a label test needs at "
-            "least two distinct points."
+    pool = _Pool.of(*sets)
+    distances, where = (found[:, 0] for found in nearest(samples, pool.points, 1))
+    near = distances <= _near_duplicate_scale(pool.spacing())
+    return pool.test(where, len(samples)), pool.test(where[near], len(samples))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pool:
+    """Training and held-out points together.
+
+    Attributes:
+        points: the distinct ones, in an order that does not depend on the labels.
+        member: for every row, training first, its distinct point.
+        n_training: number of training rows.
+    """
+
+    points: Vectors
+    member: Tensor
+    n_training: int
+
+    @classmethod
+    def of(cls, training: Vectors, held_out: Vectors) -> "_Pool":
+        points, member = distinct(torch.cat([training, held_out]))
+        if len(points) < 2:
+            raise DataError(
+                "training and held_out are one and the same point repeated; a label test needs "
+                "at least two distinct points."
+            )
+        return cls(points=points, member=member.cpu(), n_training=len(training))
+
+    def spacing(self, k: int = 1) -> Tensor:
+        """Distances of every distinct point to its k nearest other ones, shape (n, k)."""
+        k = min(k, len(self.points) - 1)
+        return nearest(self.points, self.points, k + 1)[0][:, 1:]
+
+    def counts(self, where: Tensor) -> np.ndarray:
+        """For every row how many of the samples at these points it has."""
+        return _shared(where.cpu(), self.member).numpy()
+
+    def test(
+        self, where: Tensor, n_generated: int, n_permutations: int = 10_000, seed: int = 0
+    ) -> LabelTest:
+        """The label test of samples that are nearest to these points."""
+        counts = self.counts(where)
+        return label_test(
+            counts[: self.n_training],
+            counts[self.n_training :],
+            n_generated=n_generated,
+            n_permutations=n_permutations,
+            seed=seed,
         )
-    distances, where = (found[:, 0] for found in nearest(samples, points, 1))
-    near = distances <= _near_duplicate_scale(points)
-    n_training = len(sets[0])
-    tests = []
-    for counted in (where, where[near]):
-        counts = _shared(counted.cpu(), member.cpu()).numpy()
-        parts = counts[:n_training], counts[n_training:]
-        tests.append(label_test(*parts, n_generated=len(samples)))
-    return tests[0], tests[1]
 
 
 def _same_shape(**sets: Points) -> list[Vectors]:
@@ -162,12 +260,15 @@ def _same_shape(**sets: Points) -> list[Vectors]:
     return vectors
 
 
-def _near_duplicate_scale(points: Vectors) -> float:
-    """Equation (3) for distinct points; zero if float64 cannot tell their distances from zero."""
-    spacing = nearest(points, points, 2)[0][:, 1]
-    spacing = spacing[spacing > 0].sort().values
-    rank = int(NEAR_DUPLICATE_QUANTILE * (len(spacing) - 1))
-    return NEAR_DUPLICATE_FRACTION * float(spacing[rank]) if len(spacing) else 0.0
+def _near_duplicate_scale(spacing: Tensor) -> float:
+    """Equation (3) from the distances of distinct points to others; nearest in column 0.
+
+    Zero if float64 cannot tell their distances from zero.
+    """
+    known = spacing[:, 0]
+    known = known[known > 0].sort().values
+    rank = int(NEAR_DUPLICATE_QUANTILE * (len(known) - 1))
+    return NEAR_DUPLICATE_FRACTION * float(known[rank]) if len(known) else 0.0
 
 
 def _shared(where: Tensor, member: Tensor) -> Tensor:
@@ -348,3 +449,1330 @@ def copying_power(
         hits = hits * again
         hits[1:] += new[:-1]
     return min(1.0, float(hits[-1]))
+
+
+# The audit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flagged:
+    """A sample at near-duplicate distance of a training point, equations (6) and (7)."""
+
+    index: int
+    nearest: int
+    distance: float
+    p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying:
+    """What says that samples are copies. Without a held-out set several are None.
+
+    Attributes:
+        p_value: of the label test of near samples, exact.
+        flagged: the samples found, nearest first; at most 1/10 of their points are false ones, in
+            expectation.
+        at_least: so many of the flagged training points are copied, with 95 % confidence.
+        identical: samples equal to a training point, number for number.
+        near_training, near_held_out: samples that are near-duplicates in either set, by the scale
+            (3) or the gap ratio (8).
+        scale: the distance (3).
+        memorized_fraction, memorized_low, memorized_high: equation (4), near-duplicates of the
+            training set counted as one point.
+        control_fraction: the same for held-out points in place of samples.
+        chance: what equation (4) gives on data of this dimension.
+        leave_one_out_p_value: the weaker control, of training points among one another.
+    """
+
+    p_value: float | None
+    flagged: tuple[Flagged, ...]
+    at_least: int
+    identical: int
+    near_training: int
+    near_held_out: int | None
+    scale: float
+    memorized_fraction: float
+    memorized_low: float
+    memorized_high: float
+    control_fraction: float | None
+    chance: float
+    leave_one_out_p_value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainBias:
+    """Whether all samples lie nearer to training than to held-out points.
+
+    Attributes:
+        p_value: of the label test of all samples, exact.
+        share: of the samples nearer to a training point, with its 95 % interval.
+        expected: the share if the labels say nothing.
+        z, excess: as in `LabelTest`.
+    """
+
+    p_value: float | None
+    share: float | None
+    low: float | None
+    high: float | None
+    expected: float | None
+    z: float | None
+    excess: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Distance to real points that the model did not see; to training points if there are none.
+
+    Attributes:
+        sliced_wasserstein: of the samples to `reference`.
+        control: of as many training points to `reference`; None without a held-out set.
+        spread_ratio: tr Cov of the samples over tr Cov of the real points.
+        reference: "held_out" or "training".
+        size: number of points of either side that were compared.
+    """
+
+    sliced_wasserstein: float
+    control: float | None
+    spread_ratio: float
+    reference: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """What the test of copying would have found.
+
+    Attributes:
+        share: of the samples planted as copies.
+        probability: with which the planted copies are found.
+        curve: pairs of share and probability, where asked for.
+        plan: sample sizes for power 0.9, where asked for.
+    """
+
+    share: float
+    probability: float | None
+    curve: tuple[tuple[float, float], ...] = ()
+    plan: tuple["Plan", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Sizes with which a share of copies is found with the power wished for.
+
+    Attributes:
+        share: of the samples that are copies.
+        power: wished for.
+        n_generated: smallest number of samples, with as many real points as there are; None where
+            no number is enough.
+        n_held_out: held-out and training points (each) needed with as many samples as there are;
+            None where no number is enough.
+    """
+
+    share: float
+    power: float
+    n_generated: int | None
+    n_held_out: int | None
+
+    def __str__(self) -> str:
+        ways = [
+            f"{number} {what}"
+            for number, what in (
+                (self.n_generated, "samples"),
+                (self.n_held_out, "training and as many held-out points"),
+            )
+            if number is not None
+        ]
+        return (
+            f"Plan: to find copies in {percent(self.share)} of the samples with probability "
+            f"{self.power:g} takes {', or '.join(ways) or 'more points than are in sight'}."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duplicates:
+    """Equal and nearly equal points inside the sets, found before anything is tested.
+
+    Attributes:
+        training: training points equal to an earlier one.
+        near_training: distinct training points nearer to another than a third of the median
+            distance to the nearest other.
+        overlap: held-out points equal to a training point.
+        generated: samples equal to an earlier one.
+    """
+
+    training: int
+    near_training: int
+    overlap: int
+    generated: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A criterion that others use, its level by chance on these data, and a p-value if any."""
+
+    value: float
+    chance: float | None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What was audited, so that it can be recognized."""
+
+    n: int
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    units: str
+    sha256: str
+    path: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """The table of distances behind a verdict, a row a sample, and the sets themselves.
+
+    Attributes:
+        to_training, to_held_out: distance to the nearest point of either set.
+        nearest_training, nearest_held_out: which it is.
+        p_values: of each sample at its distance to the training set, equation (7).
+        control: distances of held-out points to the training set; of training points to one
+            another if there are none.
+        background: for each point of the pool how many samples, those flagged left out, are within
+            the scale of it.
+        sets: the sets by name, shape (n, *shape).
+        names: file names of their points, where they have any.
+        columns: of a table.
+    """
+
+    to_training: Tensor
+    nearest_training: Tensor
+    to_held_out: Tensor | None
+    nearest_held_out: Tensor | None
+    p_values: Tensor
+    control: Tensor
+    background: np.ndarray
+    sets: dict[str, Tensor]
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Verdict:
+    """What an audit found; `to_dict` is what machines read, `genonset.write_report` the page."""
+
+    verdict: Regime
+    sentence: str
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    copying: Copying
+    train_bias: TrainBias
+    quality: Quality
+    power: Power
+    duplicates: Duplicates
+    peers: dict[str, Peer]
+    inputs: dict[str, Input]
+    settings: dict[str, Any]
+    evidence: Evidence
+
+    def __str__(self) -> str:
+        return self.sentence
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and lists; null where there is no number."""
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "evidence"}
+        return {name: _plain(part) for name, part in parts.items()}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def audit(
+    generated: Points,
+    training: Points,
+    held_out: Points | None = None,
+    *,
+    seed: int = 0,
+    n_permutations: int = 10_000,
+    significance: float = 0.05,
+    power: bool = False,
+    allow_mixed_units: bool = False,
+    features: str = "pixels",
+    robust: bool = False,
+) -> Verdict:
+    """Are these samples copies of that training set?
+
+    Args:
+        generated: shape (m, *shape), samples of a model.
+        training: shape (n_T, *shape), the points it was fitted to.
+        held_out: shape (n_H, *shape), points of the same source that it was not fitted to; best a
+            random part put aside before training. Without it the verdict is "undecided".
+        seed: of the relabellings, planted copies and subsets.
+        n_permutations: relabellings where no exact law is at hand; p-values are then
+            (k + 1)/(n_permutations + 1).
+        significance: level of either test.
+        power: whether to find the power at several shares of copies.
+        allow_mixed_units: compare sets in different units anyway.
+        features: the coordinates that are compared, as `genonset.features.represent` takes them.
+        robust: search images flipped and shifted by a pixel as well, and take for each the view
+            that comes nearest to the pool, whatever the label.
+
+    Raises:
+        DataError: if a set is empty, not finite, or of another shape or unit than the others.
+        ConfigError: if an option is out of range.
+
+    Reference:
+        Theory note, section 6; Facco, d'Errico, Rodriguez and Laio 2017, Scientific Reports 7, for
+        the dimension behind the chance level; Barber and Candes 2015, Annals of Statistics 43, for
+        false discoveries from the sign of a comparison.
+    """
+    if not (0 < significance < 1 and n_permutations >= 1):
+        raise ConfigError(
+            "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
+            f"{significance} and {n_permutations}."
+        )
+    sets = _sets(generated, training, held_out)
+    warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
+    rows = {name: flatten(points) for name, points in represent(sets, features).items()}
+    search = _Search.of(rows, _views(sets, features) if robust else {})
+    copied, bias = (
+        search.copying(significance, n_permutations, seed),
+        search.train_bias(n_permutations, seed),
+    )
+    quality, peers = search.quality(seed), search.peers(n_permutations, seed)
+    background = search.background(copied.flagged)
+    strength = search.power(background, significance, seed, curve=power)
+    found: Regime = "undecided"
+    if quality.control is not None:
+        found = regime(
+            copying_p=none_to(copied.p_value, 1.0),
+            train_bias_p=none_to(bias.p_value, 1.0),
+            quality=quality.sliced_wasserstein,
+            oracle_quality=quality.control,
+            power=none_to(strength.probability, 0.0),
+            significance=significance,
+        )
+    facts = {name: _describe(points) for name, points in sets.items()}
+    duplicates = search.duplicates
+    return Verdict(
+        verdict=found,
+        sentence=_sentence(found, copied, bias, quality, strength, facts),
+        reasons=tuple(_reasons(copied, bias, quality, strength, significance)),
+        notes=(*_notes(facts, duplicates, significance), *(f"Units: {w}." for w in warned)),
+        copying=copied,
+        train_bias=bias,
+        quality=quality,
+        power=strength,
+        duplicates=duplicates,
+        peers=peers,
+        inputs=facts,
+        settings={
+            "seed": seed,
+            "n_permutations": n_permutations,
+            "significance": significance,
+            "allow_mixed_units": allow_mixed_units,
+            "features": features,
+            "robust": robust,
+            "near_duplicate_scale": copied.scale,
+            "intrinsic_dimension": search.dimension,
+        },
+        evidence=search.evidence(sets, background),
+    )
+
+
+def audit_files(
+    generated: str | Path,
+    training: str | Path,
+    held_out: str | Path | None = None,
+    *,
+    features: str | None = None,
+    robust: bool = False,
+    plan_sizes: bool = False,
+    power: bool = False,
+    allow_mixed_units: bool = False,
+    drop_overlap: bool = False,
+    skip_unreadable: bool = False,
+    colour: bool | None = None,
+    significance: float = 0.05,
+    seed: int = 0,
+) -> Verdict:
+    """The audit of folders of images, array files or tables, with their names.
+
+    Args:
+        generated, training, held_out: paths that `genonset.datasets.read` takes.
+        features: as in `audit`; by default "standardized" for tables, whose columns have units of
+            their own, and "pixels" for everything else.
+        robust: as in `audit`.
+        plan_sizes: whether to `plan` sizes as well.
+        drop_overlap: leave out held-out points that equal a training point.
+        skip_unreadable, colour: of image folders.
+        power, allow_mixed_units, significance, seed: as in `audit`.
+
+    Raises:
+        DataError, ConfigError: as `audit`; or if a path cannot be read, or tables differ in their
+            columns.
+    """
+    paths = {"generated": generated, "training": training}
+    if held_out is not None:
+        paths["held_out"] = held_out
+    loaded = {
+        name: datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
+        for name, path in paths.items()
+    }
+    _require_same_columns(loaded)
+    sets = {name: one.points for name, one in loaded.items()}
+    names = {name: one.names for name, one in loaded.items()}
+    notes = [
+        f"{len(one.skipped)} images of {name} cannot be read and were left out: "
+        f"{'; '.join(one.skipped[:5])}."
+        for name, one in loaded.items()
+        if one.skipped
+    ]
+    if drop_overlap and held_out is not None:
+        fresh = ~datasets.matches(sets["held_out"], sets["training"])
+        if not bool(fresh.any()):
+            raise DataError(
+                "Every held-out point equals a training point, so nothing is left to compare "
+                "with. Pass data that the model was not fitted to."
+            )
+        notes.append(f"{int((~fresh).sum())} held-out points equal to training points left out.")
+        sets["held_out"] = sets["held_out"][fresh]
+        kept = fresh.nonzero()[:, 0].tolist()
+        names["held_out"] = tuple(names["held_out"][k] for k in kept if names["held_out"])
+    tables = all(one.kind == "table" for one in loaded.values())
+    verdict = audit(
+        sets["generated"],
+        sets["training"],
+        sets.get("held_out"),
+        seed=seed,
+        significance=significance,
+        power=power,
+        allow_mixed_units=allow_mixed_units,
+        features=features or ("standardized" if tables else "pixels"),
+        robust=robust,
+    )
+    facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
+    columns = loaded["training"].columns
+    verdict = replace(
+        verdict,
+        inputs=facts,
+        notes=(*verdict.notes, *notes),
+        evidence=replace(verdict.evidence, names=names, columns=columns),
+    )
+    if not plan_sizes:
+        return verdict
+    return replace(verdict, power=replace(verdict.power, plan=plan(verdict)))
+
+
+def _require_same_columns(loaded: dict[str, datasets.Loaded]) -> None:
+    columns = {name: one.columns for name, one in loaded.items() if one.columns}
+    if len(set(columns.values())) > 1:
+        raise DataError(
+            "Tables must have the same columns in the same order, got "
+            + "; ".join(f"{name}: {', '.join(c)[:120]}" for name, c in columns.items())
+            + ". Select and order the columns alike."
+        )
+
+
+def none_to(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Search:
+    """Every neighbour search of an audit, done once."""
+
+    rows: dict[str, Vectors]
+    samples: Vectors  # the samples as they are searched: in the view that comes nearest
+    fresh: Vectors  # the same of held-out points; of training points if there are none
+    pool: _Pool | None
+    in_training: Tensor  # mask over the distinct points of the pool, or of the training set
+    in_held_out: Tensor
+    points: Vectors  # those distinct points
+    spacing: Tensor  # their distances to two others
+    second: Tensor  # for each sample the distance to its second nearest distinct point
+    first: Tensor  # for each sample the distances to two distinct training points
+    nearest_training: Tensor  # and the nearest one, among `points`
+    to_held_out: Tensor | None
+    nearest_held_out: Tensor | None
+    control: Tensor  # distances of held-out rows to two distinct training points
+    control_training: Tensor  # for each held-out row the nearest one, among `points`
+    training_spacing: Tensor  # distances of distinct training points to others of them
+    training_neighbour: Tensor
+
+    @classmethod
+    def of(cls, rows: dict[str, Vectors], views: Mapping[str, Sequence[Vectors]]) -> "_Search":
+        training = rows["training"]
+        pool = _Pool.of(training, rows["held_out"]) if "held_out" in rows else None
+        points, member = distinct(training) if pool is None else (pool.points, pool.member)
+        mine = torch.zeros(len(points), dtype=torch.bool)
+        other = mine.clone()
+        mine[member[: len(training)]] = True
+        other[member[len(training) :]] = True
+        known, fresh = mine.nonzero()[:, 0], other.nonzero()[:, 0]
+        if len(known) < 2:
+            raise DataError(
+                f"All {len(training)} training points are equal; an audit needs at least two "
+                "distinct ones. Check what was written to this set."
+            )
+        among, neighbours = nearest(points[known], points[known], min(3, len(known)))
+        targets = [points[known]] if pool is None else [points[known], points[fresh]]
+        samples, found = _closest([rows["generated"], *views.get("generated", ())], targets)
+        first, where = found[0]
+        to_held_out = nearest_held_out = None
+        others, control, control_where = training, among[:, 1:], neighbours[:, 1]
+        if pool is not None:
+            to_held_out, nearest_held_out = found[1][0][:, 0], fresh[found[1][1][:, 0]]
+            held_out = [rows["held_out"], *views.get("held_out", ())]
+            others, [(control, control_where)] = _closest(held_out, targets[:1])
+            control_where = control_where[:, 0]
+        return cls(
+            rows=rows,
+            samples=samples,
+            fresh=others,
+            pool=pool,
+            in_training=mine,
+            in_held_out=other,
+            points=points,
+            spacing=among[:, 1:] if pool is None else pool.spacing(2),
+            second=nearest(samples, points, 2)[0][:, 1],
+            first=first,
+            nearest_training=known[where[:, 0]],
+            to_held_out=to_held_out,
+            nearest_held_out=nearest_held_out,
+            control=control,
+            control_training=known[control_where],
+            training_spacing=among[:, 1:],
+            training_neighbour=neighbours[:, 1],
+        )
+
+    @property
+    def scale(self) -> float:
+        return _near_duplicate_scale(self.spacing)
+
+    @property
+    def near(self) -> Tensor:
+        """Which samples are near-duplicates of a point, whatever its label: (3) or (8)."""
+        return self._is_near(self.nearer[0], self.second)
+
+    def _is_near(self, first: Tensor, second: Tensor) -> Tensor:
+        within = first <= self.scale
+        return within | (first < second / 3) if self.chance < RARE else within
+
+    @property
+    def chance(self) -> float:
+        """How often the gap ratio is below 1/3 by chance."""
+        return (1 / 3) ** self.dimension
+
+    @property
+    def nearer(self) -> tuple[Tensor, Tensor]:
+        """Distance and distinct point of each sample's nearest neighbour in the pool."""
+        if self.to_held_out is None or self.nearest_held_out is None:
+            return self.first[:, 0], self.nearest_training
+        tied = (self.first[:, 0] == self.to_held_out) & (
+            self.nearest_training <= self.nearest_held_out
+        )
+        mine = (self.first[:, 0] < self.to_held_out) | tied
+        return (
+            torch.where(mine, self.first[:, 0], self.to_held_out),
+            torch.where(mine, self.nearest_training, self.nearest_held_out),
+        )
+
+    @property
+    def near_twins(self) -> Tensor:
+        """Which distinct training points have another within a third of the median distance."""
+        nearest_other = self.training_spacing[:, 0]
+        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other.median()
+
+    @property
+    def dimension(self) -> float:
+        """Intrinsic dimension from the ratios of neighbour distances, Pareto with exponent k."""
+        if self.spacing.shape[1] < 2:
+            return math.nan
+        one, two = self.spacing.T
+        usable = one > NEAR_DUPLICATE_FRACTION * one.median()
+        logs = (two[usable] / one[usable]).log()
+        total = float(logs.sum())
+        return (len(logs) - 1) / total if len(logs) > 1 and total > 0 else math.nan
+
+    @property
+    def duplicates(self) -> Duplicates:
+        training, generated = self.rows["training"], self.rows["generated"]
+        overlap = 0
+        if self.pool is not None:
+            held_out = self.pool.member[len(training) :]
+            overlap = int(self.in_training[held_out].sum())
+        return Duplicates(
+            training=len(training) - int(self.in_training.sum()),
+            near_training=int(self.near_twins.sum()),
+            overlap=overlap,
+            generated=datasets.count_duplicates(generated),
+        )
+
+    # Copying and train bias
+
+    def copying(self, significance: float, n_permutations: int, seed: int) -> Copying:
+        distances, where = self.nearer
+        near = self.near
+        p_value = near_held_out = None
+        flagged: tuple[Flagged, ...] = ()
+        at_least = 0
+        if self.pool is not None:
+            p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
+            near_held_out = int((near & ~self.in_training[where]).sum())
+            if p_value <= significance * _ROUNDING:
+                flagged, at_least = self._flagged(near, distances, where)
+        samples, control = self.gap_shares()
+        inner = self._is_near(self.training_spacing[:, 0], self.training_spacing[:, -1])
+        near_training = int((near & self.in_training[where]).sum())
+        return Copying(
+            p_value=p_value,
+            flagged=flagged,
+            at_least=at_least,
+            identical=int((self.first[:, 0] == 0).sum()),
+            near_training=near_training,
+            near_held_out=near_held_out,
+            scale=self.scale,
+            memorized_fraction=samples.value,
+            memorized_low=samples.low,
+            memorized_high=samples.high,
+            control_fraction=None if control is None else control.value,
+            chance=self.chance,
+            leave_one_out_p_value=peers.fisher(
+                near_training, len(near), int(inner.sum()), len(inner)
+            ),
+        )
+
+    def gap_shares(self) -> tuple[Estimate, Estimate | None]:
+        """Equation (4) for the samples and for held-out points, near twins counted once."""
+        keep = self._one_of_each()
+        training = self.points[self.in_training]
+        first, control = self.first, self.control
+        if not bool(keep.all()) and int(keep.sum()) > 1:
+            first = nearest(self.samples, training[keep], 2)[0]
+            if self.pool is not None:
+                control = nearest(self.fresh, training[keep], 2)[0]
+        share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
+        if self.pool is None:
+            return share, None
+        return share, wilson(int((control[:, 0] < control[:, 1] / 3).sum()), len(control))
+
+    def _one_of_each(self) -> Tensor:
+        """Mask of distinct training points with one of each group of near twins."""
+        twins = self.near_twins
+        keep = torch.ones(len(twins), dtype=torch.bool)
+        if not bool(twins.any()):
+            return keep
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        i = twins.nonzero()[:, 0]
+        links = (np.ones(len(i)), (i.numpy(), self.training_neighbour[i].numpy()))
+        _, group = connected_components(coo_array(links, shape=(len(twins),) * 2))
+        _, first = np.unique(group, return_index=True)
+        return keep.fill_(False).index_fill_(0, torch.from_numpy(first), True)
+
+    def _flagged(
+        self, near: Tensor, distances: Tensor, where: Tensor
+    ) -> tuple[tuple[Flagged, ...], int]:
+        """The samples of (6) with the p-values of (7), and how many points at least are copied."""
+        assert self.pool is not None
+        mine = self.in_training & ~self.in_held_out
+        other = self.in_held_out & ~self.in_training
+        hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
+        n_mine, n_other = int((hit & mine).sum()), int((hit & other).sum())
+        sizes = int(mine.sum()), int(other.sum())
+        if not n_mine or not discoveries_allowed(n_mine, n_other, *sizes):
+            return (), 0
+        chosen = (near & mine[where]).nonzero()[:, 0]
+        chosen = chosen[distances[chosen].argsort(stable=True)]
+        p_values = self.sample_p_values(distances)
+        training_row = _first_rows(self.pool.member[: self.pool.n_training], len(mine))
+        return tuple(
+            Flagged(
+                index=int(i),
+                nearest=int(training_row[where[i]]),
+                distance=float(distances[i]),
+                p_value=float(p_values[i]),
+            )
+            for i in chosen
+        ), n_mine - most_false(n_mine, n_other, *sizes)
+
+    def sample_p_values(self, distances: Tensor) -> Tensor:
+        """Equation (7) for each sample at its distance."""
+        own, where = self.nearer
+        reached = torch.full((len(self.points),), math.inf, dtype=torch.float64)
+        reached.scatter_reduce_(0, where, own, "amin")
+        controls = reached[self.in_held_out & ~self.in_training].sort().values
+        as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
+        return (1 + as_near).double() / (1 + len(controls))
+
+    def train_bias(self, n_permutations: int, seed: int) -> TrainBias:
+        if self.pool is None:
+            return TrainBias(**dict.fromkeys(f.name for f in fields(TrainBias)))
+        _, where = self.nearer
+        counts = self.pool.counts(where)
+        mine, other = np.split(counts, [self.pool.n_training])
+        test = label_test(mine, other, n_permutations=n_permutations, seed=seed)
+        low, high = share_interval(mine, other)
+        return TrainBias(
+            p_value=test.p_value,
+            share=test.share,
+            low=low,
+            high=high,
+            expected=len(mine) / len(counts),
+            z=test.z,
+            excess=test.excess,
+        )
+
+    # Quality and peers
+
+    def quality(self, seed: int) -> Quality:
+        reference = "training" if self.pool is None else "held_out"
+        samples, training = self._matched(seed)
+        real = self.rows[reference]
+        everything = torch.cat([self.rows[n] for n in ("training", "held_out") if n in self.rows])
+        control = None
+        if self.pool is not None:
+            control = _sliced(training, real, seed)
+        return Quality(
+            sliced_wasserstein=_sliced(samples, real, seed),
+            control=control,
+            spread_ratio=_spread(self.rows["generated"]) / _spread(everything),
+            reference=reference,
+            size=len(samples),
+        )
+
+    def _matched(self, seed: int) -> tuple[Vectors, Vectors]:
+        """Equally many samples and training points, drawn at random."""
+        both = [self.rows["generated"], self.rows["training"]]
+        size = min(len(both[0]), len(both[1]), LARGEST)
+        samples, training = (
+            _subset(x, size, seed, name)
+            for x, name in zip(both, ("generated", "training"), strict=True)
+        )
+        return samples, training
+
+    def peers(self, n_permutations: int, seed: int) -> dict[str, Peer]:
+        """What others would have reported, each with its level by chance on these data."""
+        if self.pool is None or self.to_held_out is None:
+            return {}
+        where = self.nearest_training
+        rank = peers.rank_test(self.first[:, 0], self.control[:, 0])
+        spacing = torch.full((len(self.points),), math.inf, dtype=torch.float64)
+        spacing[self.in_training] = self.training_spacing[:, 0]
+        own = peers.authentic(self.first[:, 0], where, spacing)
+        fresh = peers.authentic(self.control[:, 0], self.control_training, spacing)
+        n_training, n_held_out = self.pool.n_training, len(self.rows["held_out"])
+        found = {
+            "c_t": Peer(value=rank.z, chance=0.0, p_value=rank.p_value),
+            "authenticity": Peer(
+                value=float(own.double().mean()),
+                chance=float(fresh.double().mean()),
+                p_value=peers.fisher(int((~own).sum()), len(own), int((~fresh).sum()), len(fresh)),
+            ),
+            "dcr_share": Peer(
+                value=peers.nearer_share(self.first[:, 0], self.to_held_out),
+                chance=n_training / (n_training + n_held_out),
+            ),
+        }
+        return found | self._manifold(seed) | self._distances(n_permutations, seed)
+
+    def _manifold(self, seed: int) -> dict[str, Peer]:
+        samples, training = self._matched(seed)
+        real = _subset(self.rows["held_out"], LARGEST, seed, "held_out")
+        if min(len(samples), len(real)) < 2:
+            return {}
+        found, chance = peers.manifold(samples, real), peers.manifold(training, real)
+        return {
+            f.name: Peer(value=getattr(found, f.name), chance=getattr(chance, f.name))
+            for f in fields(found)
+        }
+
+    def _distances(self, n_permutations: int, seed: int) -> dict[str, Peer]:
+        """Distances of laws to either set, at equal sizes: by chance the two are equal."""
+        size = min(*(len(rows) for rows in self.rows.values()), LARGEST)
+        samples, training, held_out = (
+            _subset(rows, size, seed, name) for name, rows in self.rows.items()
+        )
+        found: dict[str, Peer] = {}
+        for name, distance in (("energy", energy_distance), ("sliced_wasserstein", None)):
+            values = [
+                _sliced(samples, real, seed) if distance is None else distance(samples, real)
+                for real in (training, held_out)
+            ]
+            found[f"{name}_training"] = Peer(value=values[0], chance=values[1])
+        spread = math.sqrt(_spread(torch.cat([training, held_out])) / samples.shape[1])
+        if spread > 0:
+            found["kernel_delta"] = _kernel_peer(
+                samples, training, held_out, spread, n_permutations, seed
+            )
+        return found
+
+    # Power
+
+    def power(
+        self, background: np.ndarray, significance: float, seed: int, *, curve: bool
+    ) -> Power:
+        if self.pool is None:
+            return Power(share=PLANTED, probability=None)
+        sizes = len(self.rows["generated"]), self.pool.n_training
+        planted = _Planted(background=background, significance=significance, seed=seed)
+        shares = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2) if curve else ()
+        return Power(
+            share=PLANTED,
+            probability=planted.found(*sizes, PLANTED, n_trials=40),
+            curve=tuple((share, planted.found(*sizes, share)) for share in shares),
+        )
+
+    def background(self, flagged: Sequence[Flagged]) -> np.ndarray:
+        """For every row of the pool how many samples are near it, those flagged left out."""
+        if self.pool is None:
+            return np.zeros(0, dtype=np.int64)
+        _, where = self.nearer
+        near = self.near
+        near[[f.index for f in flagged]] = False
+        return self.pool.counts(where[near])
+
+    def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
+        member = self._member()
+        n_training = len(self.rows["training"])
+        training_row = _first_rows(member[:n_training], len(self.points))
+        held_out = None
+        if self.nearest_held_out is not None:
+            held_out = _first_rows(member[n_training:], len(self.points))[self.nearest_held_out]
+        return Evidence(
+            to_training=self.first[:, 0],
+            nearest_training=training_row[self.nearest_training],
+            to_held_out=self.to_held_out,
+            nearest_held_out=held_out,
+            p_values=self.sample_p_values(self.first[:, 0]),
+            control=self.control[:, 0],
+            background=background,
+            sets=sets,
+        )
+
+    def _member(self) -> Tensor:
+        return distinct(self.rows["training"])[1] if self.pool is None else self.pool.member
+
+
+def _closest(
+    views: Sequence[Vectors], targets: Sequence[Vectors]
+) -> tuple[Vectors, list[tuple[Tensor, Tensor]]]:
+    """The two nearest points of each target, in the view that comes nearest to any of them.
+
+    Returns:
+        the chosen rows, and distances and indices for each target.
+    """
+    found = [[nearest(v, t, min(2, len(t))) for t in targets] for v in views]
+    reach = torch.stack([torch.stack([d[:, 0] for d, _ in row]).amin(0) for row in found])
+    best, row = reach.argmin(0), torch.arange(len(views[0]))
+
+    def chosen(parts: Sequence[Tensor]) -> Tensor:
+        return parts[0] if len(parts) == 1 else torch.stack(list(parts))[best, row]
+
+    return chosen(views), [
+        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found]))
+        for k in range(len(targets))
+    ]
+
+
+def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
+    """Samples and held-out images flipped, shifted by a pixel, and both; as features."""
+    shape = tuple(sets["training"].shape[1:])
+    if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
+        raise DataError(
+            f"A robust search flips and shifts images, shape (n, channels, height, width) or (n, "
+            f"height, width); got points of shape {shape}. Leave it out for other data."
+        )
+    views: dict[str, list[Vectors]] = {}
+    for name in sets.keys() - {"training"}:
+        moved = [
+            _shifted(points, down, right)
+            for points in (sets[name], sets[name].flip(-1))
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+        ]
+        seen = (represent(sets | {name: points}, features)[name] for points in moved)
+        views[name] = [flatten(points) for points in seen]
+    return views
+
+
+def _shifted(points: Tensor, down: int, right: int) -> Tensor:
+    """Images moved by whole pixels; what comes in repeats the border."""
+    height, width = points.shape[-2:]
+    rows = (torch.arange(height) - down).clamp(0, height - 1)
+    columns = (torch.arange(width) - right).clamp(0, width - 1)
+    return points[..., rows, :][..., columns]
+
+
+LARGEST = 1000
+"""Points of a set that are compared all with all; of larger sets a random part."""
+
+RARE = 0.01
+"""Chance below which a small gap ratio makes a near-duplicate."""
+
+PLANTED = 0.1
+"""Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
+
+FALSE_DISCOVERIES = 0.1
+"""Expected share of false ones among the training points that are called copied, at most."""
+
+
+def discoveries_allowed(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> bool:
+    """Whether (6) lets the samples near R training and V held-out points be flagged.
+
+    Args:
+        n_mine: R, distinct training points with a sample within the scale.
+        n_other: V, distinct held-out points with one.
+        n_training, n_held_out: numbers of distinct points of either set alone.
+    """
+    if not n_held_out:
+        return False
+    part = n_training / (n_training + n_held_out)
+    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
+    chance = float((v * part**v).max())
+    return n_other * n_training / n_held_out + chance <= FALSE_DISCOVERIES * n_mine * _ROUNDING
+
+
+def most_false(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> int:
+    """How many of R training points have a sample near them by chance, at most (95 %)."""
+    from scipy.stats import hypergeom
+
+    false = np.arange(n_mine + 1)
+    tail = hypergeom.sf(false - 1, n_training + n_held_out, n_training, false + n_other)
+    return int(false[tail > 0.05].max())
+
+
+def share_interval(mine: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the share of samples nearer to training points.
+
+    The points are what varies, not the samples: with S the sum and v the variance of a set's
+    counts, log S_T - log S_H has variance n_T v_T / S_T² + n_H v_H / S_H², and at least the
+    Poisson one; 1/2 is added to either sum.
+
+    Reference:
+        Cochran 1977, Sampling Techniques, section 9A: ratio of cluster totals.
+    """
+    sums = np.array([mine.sum(), other.sum()]) + 0.5
+    spreads = np.array([max(len(c) * c.var(), c.sum()) + 0.5 for c in (mine, other)])
+    half = 1.959964 * math.sqrt(float((spreads / sums**2).sum()))
+    centre = math.log(sums[0] / sums[1])
+    return tuple(1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))  # type: ignore
+
+
+def _first_rows(member: Tensor, n_points: int) -> Tensor:
+    """For each distinct point the first row that equals it; the largest number if none does."""
+    first = torch.full((n_points,), torch.iinfo(torch.int64).max)
+    return first.scatter_reduce_(0, member, torch.arange(len(member)), "amin")
+
+
+def _subset(rows: Vectors, size: int, seed: int, name: str) -> Vectors:
+    """At most `size` rows, drawn at random."""
+    if len(rows) <= size:
+        return rows
+    order = torch.randperm(len(rows), generator=seeds.generator(seed, "subset", name))
+    return rows[order[:size].sort().values]
+
+
+def _sliced(x: Vectors, y: Vectors, seed: int) -> float:
+    return sliced_wasserstein(x, y, generator=seeds.generator(seed, "directions"))
+
+
+def _spread(rows: Vectors) -> float:
+    """Trace of the covariance."""
+    return float(rows.var(0, correction=0).sum())
+
+
+def _kernel_peer(
+    samples: Vectors,
+    training: Vectors,
+    held_out: Vectors,
+    spread: float,
+    n_permutations: int,
+    seed: int,
+) -> Peer:
+    """log(b/a) of the size-matched Delta, and the p-value of its cross terms by relabelling.
+
+    The value is negative where Delta > 0; by chance either sign has probability 1/2.
+    """
+    n, dim = training.shape
+    bandwidth = spread * n ** (-1 / dim)
+    law = Smoothed(points=samples, bandwidth=0.0)
+    sets = (Smoothed(points=x, bandwidth=bandwidth) for x in (training, held_out))
+    terms = [kernel_terms(law, x) for x in sets]
+    delta = kernel_delta(terms[0], terms[1], keep_self=False)
+    pool = torch.cat([training, held_out])
+    squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
+    logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
+    weights = (logs - logs.max()).exp().numpy()
+    p_value = permutation_p_value(weights, n, n_permutations=n_permutations, seed=seed)
+    return Peer(value=delta.log_ratio, chance=0.0, p_value=p_value)
+
+
+def permutation_p_value(
+    values: np.ndarray, n_chosen: int, *, n_permutations: int, seed: int
+) -> float:
+    """P(sum over a random subset >= sum of the first n_chosen), (k + 1)/(B + 1).
+
+    All relabellings are one product of a matrix of zeros and ones.
+
+    Reference:
+        Davison and Hinkley 1997, section 4.2.4.
+    """
+    rng = np.random.default_rng(seeds.derive(seed, "relabellings"))
+    observed = float(values[:n_chosen].sum())
+    slack = 1e-9 * float(np.abs(values).sum())
+    extreme, step = 0, max(1, (1 << 22) // len(values))
+    for start in range(0, n_permutations, step):
+        draws = rng.random((min(step, n_permutations - start), len(values)), dtype=np.float32)
+        bound = np.partition(draws, n_chosen - 1, axis=1)[:, n_chosen - 1 : n_chosen]
+        sums = (draws <= bound).astype(np.float64) @ values
+        extreme += int((sums >= observed - slack).sum())
+    return (extreme + 1) / (n_permutations + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Planted:
+    """Copies planted among samples like those seen.
+
+    Attributes:
+        background: for each point of the pool how many of the samples seen were near it.
+        significance: level of the test.
+        seed: of the trials.
+    """
+
+    background: np.ndarray
+    significance: float
+    seed: int
+
+    def found(
+        self,
+        n_generated: int,
+        n_training: int,
+        share: float,
+        *,
+        n_seen: int | None = None,
+        n_points: int | None = None,
+        n_trials: int = 200,
+    ) -> float:
+        """Probability that `copying` finds round(share m) planted copies.
+
+        Each trial labels the points at random, takes Poisson counts around the samples that were
+        near, so that real copies among them favour no label, and adds copies of random training
+        points, each near enough to count for its point. Without such background it is (5).
+
+        Args:
+            n_generated: m, number of samples in a trial.
+            n_training: number of training points.
+            share: of the samples that are copies.
+            n_seen: number of samples behind the background, if not m.
+            n_points: number of points in the pool, if not as many as there are.
+            n_trials: number of trials.
+        """
+        n_points = n_points or len(self.background)
+        n_copies = round(share * n_generated)
+        if not self.background.any():
+            n_held_out = n_points - n_training
+            return copying_power(n_generated, n_training, n_held_out, share, self.significance)
+        names = "planted copies", n_generated, n_training, n_points, n_copies
+        rng = np.random.default_rng(seeds.derive(self.seed, *names))
+        rate = self.background * ((n_generated - n_copies) / (n_seen or n_generated))
+        hits = 0
+        for _ in range(n_trials):
+            same = n_points == len(rate)
+            counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
+            counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
+            p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed)
+            hits += p_value <= self.significance * _ROUNDING
+        return hits / n_trials
+
+
+def plan(
+    verdict: Verdict, *, power: float = 0.9, shares: Sequence[float] = (0.01, 0.02, 0.05, 0.1)
+) -> tuple[Plan, ...]:
+    """Sizes with which an audit like this one finds shares of copies.
+
+    Args:
+        verdict: of an audit with a held-out set; its near samples are the background.
+        power: probability wished for.
+        shares: of the samples that are copies.
+
+    Returns:
+        one plan a share; sizes are searched up to 64 times those of the audit.
+
+    Raises:
+        ConfigError: unless 0 < power < 1.
+        DataError: without a held-out set.
+    """
+    if not 0 < power < 1:
+        raise ConfigError(f"power lies strictly between 0 and 1, got {power}.")
+    if "held_out" not in verdict.inputs:
+        raise DataError(
+            "A plan needs a held-out set: without one no number of samples tells copies from "
+            "dense data. Train on a random half and pass the other half as --held-out."
+        )
+    m, n_training = verdict.inputs["generated"].n, verdict.inputs["training"].n
+    planted = _Planted(
+        background=verdict.evidence.background,
+        significance=verdict.settings["significance"],
+        seed=verdict.settings["seed"],
+    )
+    return tuple(
+        Plan(
+            share=share,
+            power=power,
+            n_generated=_smallest(
+                lambda k, s=share: planted.found(k, n_training, s, n_seen=m, n_trials=60), power, m
+            ),
+            n_held_out=_smallest(
+                lambda k, s=share: planted.found(m, k, s, n_points=2 * k, n_trials=60),
+                power,
+                max(n_training, 8),
+            ),
+        )
+        for share in shares
+    )
+
+
+def _smallest(reached: Callable[[int], float], power: float, start: int) -> int | None:
+    """The smallest size with the power, to about 3 %, between 8 and 64 times the start."""
+    high = start
+    while reached(high) < power:
+        high *= 2
+        if high > 64 * start:
+            return None
+    low = min(8, high)
+    while high - low > max(1, high // 32):
+        middle = (low + high) // 2
+        low, high = (low, middle) if reached(middle) >= power else (middle, high)
+    return high
+
+
+# Words
+
+
+def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[str, Tensor]:
+    """The sets as tensors of one shape, in the number type they came in."""
+    given = {"generated": generated, "training": training}
+    if held_out is not None:
+        given["held_out"] = held_out
+    sets: dict[str, Tensor] = {}
+    for name, values in given.items():
+        points = _as_tensor(name, values)
+        if points.ndim == 0 or 0 in points.shape:
+            raise DataError(
+                f"{name}: an array of shape {tuple(points.shape)} holds no data points; accepted "
+                "is shape (n, *shape) with at least one point."
+            )
+        sets[name] = points if points.ndim > 1 else points[:, None]
+    shapes = {name: tuple(points.shape[1:]) for name, points in sets.items()}
+    if len(set(shapes.values())) > 1:
+        raise DataError(
+            "All sets must hold data points of one shape, got "
+            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            + f". {_how_to_convert(list(shapes.values()))}"
+        )
+    return sets
+
+
+def _as_tensor(name: str, values: object) -> Tensor:
+    """Real numbers on the CPU; whole ones of rare types as 64-bit integers."""
+    if isinstance(values, Tensor):
+        if values.is_complex() or values.layout is not torch.strided:
+            raise DataError(
+                f"{name}: a {values.dtype} tensor of layout {values.layout} is not accepted; "
+                "dense real numbers are, shape (n, *shape)."
+            )
+        rare = values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64)
+        return (values.to(torch.int64) if rare else values).detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
+            "tensors of numbers, shape (n, *shape)."
+        )
+    native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return _as_tensor(name, torch.from_numpy(np.require(array, native, ["C", "W"])))
+
+
+def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
+    """What would bring data points of these shapes together."""
+    if len({math.prod(shape) for shape in shapes}) == 1:
+        return (
+            "They have equally many coordinates: bring them into one order, for images (channels, "
+            "height, width), e.g. points.permute(0, 3, 1, 2), or points.reshape(len(points), -1)."
+        )
+    if len({shape[-2:] for shape in shapes}) == 1 and all(len(s) >= 2 for s in shapes):
+        return (
+            "Channels differ: make all grey with points.mean(1, keepdim=True), or all colour with "
+            "points.expand(-1, 3, -1, -1); for folders use --grey or --colour."
+        )
+    return "Resize images, or select the same columns, so that all sets match."
+
+
+def _describe(points: Tensor) -> Input:
+    plain = points.contiguous()
+    head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
+    digest = hashlib.sha256(head)
+    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    return Input(
+        n=len(points),
+        shape=tuple(points.shape[1:]),
+        dtype=str(points.dtype).removeprefix("torch."),
+        low=float(points.min()),
+        high=float(points.max()),
+        units=datasets.describe_units(points),
+        sha256=digest.hexdigest(),
+    )
+
+
+def _sentence(
+    found: Regime,
+    copied: Copying,
+    bias: TrainBias,
+    quality: Quality,
+    power: Power,
+    facts: dict[str, Input],
+) -> str:
+    """The verdict in one sentence; samples identical to training points come first."""
+    m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
+    same = (
+        f"{copied.identical} of {m} samples are identical to training points; "
+        if copied.identical
+        else ""
+    )
+    if n_held_out is None:
+        words = (
+            "undecided: without a held-out set copies cannot be told from dense data; "
+            f"{copied.near_training} of {m} samples are near-duplicates of a training point."
+        )
+        return same + words if same else words[0].upper() + words[1:]
+    near = f"{copied.near_training} of {m} samples"
+    words = {
+        "copying": f"copying: {near} are near-duplicates of training points, against "
+        f"{copied.near_held_out} of held-out points (exact p = {p_text(copied.p_value)}).",
+        "train-biased": f"train-biased, not copying: {percent(bias.share)} of the samples lie "
+        f"nearer to a training than to a held-out point, {percent(bias.expected)} by chance "
+        f"(exact p = {p_text(bias.p_value)}), but near-duplicates do not favour training points.",
+        "poor": "poor: no dependence on the training points, but the samples are "
+        f"{quality.sliced_wasserstein:.3g} from held-out points, and training points only "
+        f"{none_to(quality.control, 0.0):.3g} (sliced Wasserstein).",
+        "generalizing": f"generalizing: the samples lie no nearer to training points than to "
+        f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and copies "
+        f"in a tenth of them would have been found with probability "
+        f"{none_to(power.probability, 0):.2f}.",
+        "undecided": "undecided: neither test rejects, but with these sizes copies in a tenth of "
+        f"the samples would be found with probability {none_to(power.probability, 0):.2f} only.",
+    }[found]
+    return same + words if same else words[0].upper() + words[1:]
+
+
+def _reasons(
+    copied: Copying, bias: TrainBias, quality: Quality, power: Power, significance: float
+) -> Iterator[str]:
+    """What the verdict rests on, one statement each."""
+    chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
+    if copied.p_value is None:
+        yield (
+            f"{copied.near_training} samples are near-duplicates of a training point; "
+            "training points among one another, the weaker leave-one-out control, give p = "
+            f"{p_text(copied.leave_one_out_p_value)}. It assumes that a perfect generator has the "
+            "spread of the data, and a narrower one looks like copying."
+        )
+        yield (
+            "Nothing here tells copying from dense data. Train on a random half of the data and "
+            "pass the other half as the held-out set; then both tests are exact."
+        )
+    else:
+        yield (
+            f"Copying: {copied.near_training} samples are near-duplicates of a training point and "
+            f"{copied.near_held_out} of a held-out point (scale {copied.scale:.4g}); p = "
+            f"{p_text(copied.p_value)}, level {significance:g}."
+        )
+        if copied.flagged:
+            points = len({f.nearest for f in copied.flagged})
+            yield (
+                f"{len(copied.flagged)} samples are flagged, at {points} training points, "
+                f"of which at least {copied.at_least} are copied (95 % confidence)."
+            )
+        yield (
+            f"Train bias: {percent(bias.share)} of the samples lie nearer to a training point "
+            f"[{percent(bias.low)}, {percent(bias.high)}], {percent(bias.expected)} by chance; "
+            f"p = {p_text(bias.p_value)}."
+        )
+    control = (
+        ""
+        if copied.control_fraction is None
+        else f", {percent(copied.control_fraction)} of held-out points"
+    )
+    yield (
+        f"Gap ratio: {percent(copied.memorized_fraction)} of the samples are three times nearer "
+        f"to one training point than to any other{control}{chance}."
+    )
+    if quality.control is not None:
+        yield (
+            f"Quality: sliced Wasserstein distance to held-out points "
+            f"{quality.sliced_wasserstein:.3g}, of training points {quality.control:.3g}; spread "
+            f"{quality.spread_ratio:.2f} times that of the data."
+        )
+    if power.probability is not None:
+        yield (
+            f"Power: copies in {percent(power.share)} of the samples would be found with "
+            f"probability {power.probability:.2f}."
+        )
+
+
+def _notes(facts: dict[str, Input], duplicates: Duplicates, significance: float) -> Iterator[str]:
+    """What a reader must know about the data."""
+    if duplicates.training:
+        yield (
+            f"{duplicates.training} training points equal an earlier one; equal points count as "
+            "one, so that a copy of a repeated point is seen."
+        )
+    if duplicates.near_training:
+        yield (
+            f"{duplicates.near_training} training points are near-duplicates of another one; the "
+            "gap ratio counts each group once."
+        )
+    if duplicates.overlap:
+        yield (
+            f"{duplicates.overlap} held-out points equal a training point, so the held-out set is "
+            "no fair control for these: remove them (--drop-overlap)."
+        )
+    if duplicates.generated:
+        yield f"{duplicates.generated} samples equal an earlier sample."
+    small = [f"{facts[n].n} {n.replace('_', '-')}" for n in facts if facts[n].n < 20]
+    if small:
+        n_training = facts["training"].n
+        resolution = ""
+        if "held_out" in facts:
+            n = n_training + facts["held_out"].n
+            resolution = (
+                f": the smallest p-value that the labels allow is "
+                f"{1 / math.comb(n, n_training):.2g}, and of a single sample "
+                f"{1 / (1 + facts['held_out'].n):.2g}"
+            )
+        yield f"Few points ({', '.join(small)}){resolution}."
+
+
+def percent(share: float | None) -> str:
+    """A share in words."""
+    if share is None or math.isnan(share):
+        return "none"
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def p_text(p_value: float | None) -> str:
+    """A p-value in two digits."""
+    return "none" if p_value is None else f"{p_value:.2g}"

@@ -10,8 +10,8 @@ import pytest
 
 from genonset import figures, theory
 from genonset.experiment import resolve
-from genonset.spec import Sweep, VarianceExplodingNoise
 from genonset.noise import at_horizon
+from genonset.spec import Sweep, VarianceExplodingNoise
 from genonset.store import Results, Store
 from genonset.sweep import run_sweep
 

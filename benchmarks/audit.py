@@ -1,0 +1,200 @@
+"""The tables of docs/audit.md: what each criterion finds, and what audits cost.
+
+python benchmarks/audit.py [criteria] [features] [times]
+"""
+
+import io
+import math
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import stats
+
+import genonset
+from genonset import datasets, peers, seeds
+
+N_AUDITS, N, DIM, M = 100, 200, 64, 300
+
+
+def gaussian(n, *names):
+    return torch.randn(n, DIM, generator=seeds.generator(7, *names), dtype=torch.float64)
+
+
+def copies(share):
+    def case(training, fresh, replicate):
+        k = round(share * M)
+        chosen = torch.randint(N, (k,), generator=seeds.generator(6, "chosen", replicate))
+        fresh[:k] = training[chosen] + 0.05 * gaussian(k, "jitter", replicate)
+        return fresh
+
+    return case
+
+
+def fitted(training, fresh, replicate):
+    centred = training - training.mean(0)
+    mix = torch.randn(
+        M, len(training), generator=seeds.generator(6, "mix", replicate), dtype=torch.float64
+    )
+    return training.mean(0) + mix @ centred / math.sqrt(len(training) - 1)
+
+
+CASES = {
+    "independent, perfect": lambda training, fresh, replicate: fresh,
+    "independent, 0.7 times as wide": lambda training, fresh, replicate: 0.7 * fresh,
+    "independent, 1.2 times as wide": lambda training, fresh, replicate: 1.2 * fresh,
+    "Gaussian fitted to T": fitted,
+    "2 % copies": copies(0.02),
+    "5 % copies": copies(0.05),
+    "10 % copies": copies(0.1),
+    "10 % copies, 0.7 times as wide": lambda training, fresh, replicate: copies(0.1)(
+        training, 0.7 * fresh, replicate
+    ),
+    "all copies": copies(1.0),
+}
+
+
+def alarms(verdict):
+    """Which criteria would have reported copying at level 0.05."""
+    found, evidence = verdict.peers, verdict.evidence
+    authentic = round(found["authenticity"].value * M)
+    nearer = round(found["dcr_share"].value * M)
+    gap, control = (
+        round(share * size)
+        for share, size in (
+            (verdict.copying.memorized_fraction, M),
+            (verdict.copying.control_fraction, len(evidence.control)),
+        )
+    )
+    return {
+        "copying": verdict.copying.p_value,
+        "train bias": verdict.train_bias.p_value,
+        "gap ratio": peers.fisher(gap, M, control, len(evidence.control)),
+        "C_T": found["c_t"].p_value,
+        "authenticity, 1/2": stats.binom.cdf(authentic, M, 0.5),
+        "authenticity, control": found["authenticity"].p_value,
+        "DCR, binomial": stats.binom.sf(nearer - 1, M, 0.5),
+        "kernel Δ": found["kernel_delta"].p_value,
+    }
+
+
+def criteria():
+    print(f"Share of {N_AUDITS} audits with p <= 0.05; n = {N}, d = {DIM}, m = {M}\n")
+    for number, (name, case) in enumerate(CASES.items()):
+        verdicts = []
+        for r in range(N_AUDITS):
+            training, held_out, fresh = (
+                gaussian(k, s, r) for k, s in ((N, "t"), (N, "h"), (M, "g"))
+            )
+            verdicts.append(genonset.audit(case(training, fresh, r), training, held_out))
+        tables = [alarms(v) for v in verdicts]
+        if number == 0:
+            print("| samples |", " | ".join(tables[0]), "| verdicts |")
+            print("|---|" + "---|" * (len(tables[0]) + 1))
+        shares = [f"{np.mean([t[c] <= 0.05 for t in tables]):.2f}" for c in tables[0]]
+        said = ", ".join(f"{k} {v}" for k, v in Counter(v.verdict for v in verdicts).most_common())
+        print(f"| {name} |", " | ".join(shares), f"| {said} |", flush=True)
+
+
+def jpeg(image):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=50)
+    return np.asarray(Image.open(buffer))
+
+
+def cropped(image):
+    return np.asarray(Image.fromarray(image[1:-1, 1:-1]).resize(image.shape[::-1]))
+
+
+CHANGES = {
+    "none": lambda x: x,
+    "noise, 5 %": lambda x: np.clip(
+        x + np.random.default_rng(0).normal(0, 12.75, x.shape), 0, 255
+    ).astype(np.uint8),
+    "JPEG, quality 50": jpeg,
+    "brightness, 0.8": lambda x: (0.8 * x).astype(np.uint8),
+    "shifted by 1 pixel": lambda x: np.roll(x, 1, axis=1),
+    "flipped": lambda x: x[:, ::-1].copy(),
+    "cropped by 1 pixel": cropped,
+}
+
+
+def normalized(points):
+    rows = points.flatten(1) - points.flatten(1).mean(1, keepdim=True)
+    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-9)
+
+
+def spectrum(points):
+    """Moduli of the Fourier coefficients: blind to cyclic shifts."""
+    return torch.fft.rfft2(points).abs().flatten(1)
+
+
+def features():
+    """Share of 60 changed copies among 300 samples that each feature space flags."""
+    for source in (datasets.digits(), datasets.glyphs()):
+        _features(source)
+
+
+def _features(source):
+    sys.modules["audit_features"] = sys.modules[__name__]
+    spaces = ["pixels", "pca:20", "audit_features:normalized", "audit_features:spectrum"]
+    points = source.restore(source.points)
+    order = torch.randperm(len(points), generator=seeds.generator(6, source.name))
+    training, held_out, fresh = points[order[:1240]].split([500, 500, 240])
+    as_bytes = ((training[:60, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
+    ways = [(space, False) for space in spaces] + [("pixels", True)]
+    heads = [s.removeprefix("audit_features:") + " + --robust" * r for s, r in ways]
+    print(f"\n| change of the copy, {source.name} |", " | ".join(heads), "|")
+    print("|---|" + "---|" * len(ways))
+    for name, change in CHANGES.items():
+        changed = torch.from_numpy(np.stack([change(x) for x in as_bytes]) / 127.5 - 1)
+        generated = torch.cat([changed[:, None], fresh])
+        shares = []
+        for space, robust in ways:
+            found = genonset.audit(generated, training, held_out, features=space, robust=robust)
+            right = sum(f.index < 60 and f.nearest == f.index for f in found.copying.flagged)
+            wrong = len(found.copying.flagged) - right
+            shares.append(f"{right / 60:.2f}" + f" ({wrong} false)" * bool(wrong))
+        print(f"| {name} |", " | ".join(shares), "|", flush=True)
+
+
+def times():
+    training, held_out, generated = (
+        torch.randn(n, 16, generator=seeds.generator(6, "times", n)) for n in (200, 201, 100)
+    )
+    seconds = []
+    for _ in range(20):
+        start = time.perf_counter()
+        genonset.audit(generated, training, held_out[:200])
+        seconds.append(time.perf_counter() - start)
+    print(
+        f"\naudit 100 x 200 x 200 x 16: median {np.median(seconds):.3f} s, best {min(seconds):.3f}"
+    )
+    with tempfile.TemporaryDirectory() as home:
+        rng = np.random.default_rng(0)
+        for name, n in (("generated", 5000), ("training", 2500), ("held", 2500)):
+            Path(home, name).mkdir()
+            for k, x in enumerate(rng.integers(256, size=(n, 28, 28), dtype=np.uint8)):
+                Image.fromarray(x).save(Path(home, name, f"{k}.png"))
+        start = time.perf_counter()
+        found = genonset.verdict.audit_files(
+            *(Path(home, name) for name in ("generated", "training", "held"))
+        )
+        genonset.write_report(found, Path(home, "report.html"))
+        print(
+            f"folders of 5000 + 2500 + 2500 28x28 PNG, report included: "
+            f"{time.perf_counter() - start:.1f} s"
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    for part in sys.argv[1:] or ("criteria", "features", "times"):
+        {"criteria": criteria, "features": features, "times": times}[part]()

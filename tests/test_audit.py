@@ -1,0 +1,520 @@
+"""Audits of sets whose answer is known: copies planted, laws fitted, shrunken, or independent.
+
+Statistical tests use fixed seeds; their false-alarm rates are stated where chance enters.
+"""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+
+import genonset
+from genonset import seeds, verdict
+from genonset.distances import energy_distance
+from genonset.errors import ConfigError, DataError
+from genonset.verdict import (
+    copying_power,
+    discoveries_allowed,
+    label_tests,
+    most_false,
+    permutation_p_value,
+    plan,
+    share_interval,
+)
+
+
+def gaussian(n, dim, *names):
+    return torch.randn(n, dim, generator=seeds.generator(5, *names), dtype=torch.float64)
+
+
+def three(m, n, dim, *names):
+    return (
+        gaussian(m, dim, "g", *names),
+        gaussian(n, dim, "t", *names),
+        gaussian(n, dim, "h", *names),
+    )
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """30 jittered copies among 300 samples; the copied rows; the verdict."""
+    generated, training, held_out = three(300, 200, 64)
+    copied = torch.randperm(200, generator=seeds.generator(5, "copied"))[:30]
+    places = torch.randperm(300, generator=seeds.generator(5, "places"))[:30]
+    generated[places] = training[copied] + 0.05 * gaussian(30, 64, "jitter")
+    origin = dict(zip(places.tolist(), copied.tolist(), strict=True))
+    return generated, training, held_out, origin, genonset.audit(generated, training, held_out)
+
+
+# Copying
+
+
+def test_planted_copies_are_named_with_their_originals(planted):
+    generated, training, _, origin, found = planted
+    assert found.verdict == "copying"
+    assert found.sentence.startswith("Copying: 30 of 300 samples")
+    assert {f.index: f.nearest for f in found.copying.flagged} == origin
+    for f in found.copying.flagged:
+        distance = float((generated[f.index] - training[f.nearest]).norm())
+        assert f.distance == pytest.approx(distance, rel=1e-12)
+        assert f.p_value == pytest.approx(1 / 201), "no held-out point has a sample so near"
+    distances = [f.distance for f in found.copying.flagged]
+    assert distances == sorted(distances)
+    assert found.copying.p_value == pytest.approx(math.comb(370, 170) / math.comb(400, 200))
+    assert found.copying.at_least == 30 - 4, "2**-4 > 0.05 > 2**-5"
+    assert found.train_bias.p_value > 0.01, "preference of all samples hardly sees them"
+    assert found.copying.memorized_fraction == pytest.approx(0.1)
+    assert found.copying.control_fraction == 0
+
+
+def test_both_p_values_are_those_of_the_label_tests(planted):
+    generated, training, held_out, _, found = planted
+    bias, copies = label_tests(generated, training, held_out)
+    assert found.copying.p_value == copies.p_value
+    assert found.train_bias.p_value == bias.p_value
+    assert found.train_bias.share == bias.share
+
+
+@pytest.mark.parametrize(("side", "dim"), [(4, 2), (3, 3)])
+def test_ties_are_decided_as_in_the_label_tests(side, dim):
+    """Lattice points: most samples are equally far from several points, some in both sets."""
+    rng = np.random.default_rng(0)
+    sets = [torch.from_numpy(rng.integers(side, size=(n, dim)) / 1.0) for n in (60, 25, 30)]
+    found, (bias, copies) = genonset.audit(*sets), label_tests(*sets)
+    assert found.train_bias.share == bias.share
+    assert (found.train_bias.p_value, found.copying.p_value) == (bias.p_value, copies.p_value)
+    assert found.duplicates.training == len(sets[1]) - len(sets[1].unique(dim=0))
+    known = {tuple(row) for row in sets[1].tolist()}
+    assert found.duplicates.overlap == sum(tuple(row) in known for row in sets[2].tolist())
+    assert any("drop-overlap" in note for note in found.notes)
+
+
+def test_the_p_value_of_a_sample_counts_held_out_points_as_near():
+    generated, training, held_out = three(200, 60, 2)
+    found = genonset.audit(generated, training, held_out)
+    pool = torch.cat([training, held_out])
+    distances = cdist(generated, pool)
+    where, first = distances.argmin(1), distances.min(1)
+    reached = np.array([first[where == k].min(initial=np.inf) for k in range(60, 120)])
+    to_training = distances[:, :60].min(1)
+    expected = (1 + (reached[None] <= to_training[:, None]).sum(1)) / 61
+    assert found.evidence.p_values.numpy() == pytest.approx(expected)
+
+
+def test_copies_of_points_that_occur_twice_are_all_flagged():
+    generated, training, held_out = three(40, 60, 16)
+    training[30:] = training[:30]
+    generated = training[:30] + 0.01 * gaussian(30, 16, "near")
+    found = genonset.audit(generated, training, held_out)
+    assert found.verdict == "copying"
+    assert {f.index for f in found.copying.flagged} == set(range(30))
+    assert all(f.nearest == f.index for f in found.copying.flagged)
+    assert found.duplicates.training == 30
+    assert found.copying.memorized_fraction == 1
+    assert any("30 training points equal an earlier one" in note for note in found.notes)
+
+
+def test_near_twins_in_the_training_set_do_not_hide_copies_from_the_gap_ratio():
+    generated, training, held_out = three(40, 60, 16)
+    training[:10] = training[10:20] + 1e-3 * gaussian(10, 16, "twins")
+    generated[:10] = training[:10] + 1e-3 * gaussian(10, 16, "near")
+    found = genonset.audit(generated, training, held_out)
+    assert found.duplicates.near_training == 20
+    assert found.copying.memorized_fraction == pytest.approx(10 / 40)
+    assert genonset.memorized_fraction(generated, training).value < 5 / 40, (
+        "the naive rule is blind"
+    )
+
+
+def test_identical_samples_come_first():
+    generated, training, held_out = three(100, 100, 8)
+    generated[:12] = training[:12]
+    found = genonset.audit(generated, training, held_out)
+    assert found.copying.identical == 12
+    assert found.sentence.startswith(
+        "12 of 100 samples are identical to training points; copying:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_training", "n_held_out"), [(200, 200), (300, 100), (100, 300), (30, 20)]
+)
+def test_false_discoveries_by_enumeration(n_training, n_held_out):
+    """v points hit by chance, each a training point with probability n_T/N, beside k true ones.
+
+    The expected share of false ones among the flagged is at most 1/10 whatever v and k, up to the
+    half count's own slack at large v.
+    """
+    part = n_training / (n_training + n_held_out)
+    worst = 0.0
+    for k in [*range(0, 60, 3), 80, 120, 200]:
+        for v in [*range(1, 12), 20, 40]:
+            mean = 0.0
+            for mine in range(v + 1):
+                if discoveries_allowed(k + mine, v - mine, n_training, n_held_out):
+                    mean += stats.binom.pmf(mine, v, part) * mine / (k + mine)
+            worst = max(worst, mean)
+    assert 0.03 < worst <= 0.1
+
+
+def test_most_false_is_the_exact_bound():
+    """v_T training and V held-out points hit by chance: the bound is passed with P <= 0.05."""
+    for v, n_training, n_held_out in [(6, 30, 30), (9, 20, 60), (12, 40, 15)]:
+        missed = sum(
+            stats.hypergeom.pmf(mine, n_training + n_held_out, n_training, v)
+            for mine in range(v + 1)
+            if most_false(mine + 50, v - mine, n_training, n_held_out) < mine
+        )
+        assert missed <= 0.05
+    assert most_false(30, 0, 200, 200) == 4
+    assert most_false(2, 0, 200, 200) == 2
+
+
+# The other verdicts
+
+
+def test_an_over_fitted_gaussian_is_train_biased_and_not_copying():
+    for replicate in range(5):
+        _, training, held_out = three(1, 50, 64, replicate)
+        centred = training - training.mean(0)
+        generated = training.mean(0) + gaussian(300, 50, "g", replicate) @ centred / math.sqrt(49)
+        found = genonset.audit(generated, training, held_out)
+        assert found.verdict == "train-biased"
+        assert found.copying.flagged == ()
+        assert found.train_bias.low > 0.5
+        assert found.peers["c_t"].p_value < 1e-3, "C_T does not tell it from copying"
+
+
+def test_a_shrunken_law_is_poor_and_an_independent_one_generalizes():
+    generated, training, held_out = three(300, 200, 16)
+    found = genonset.audit(0.5 * generated, training, held_out)
+    assert found.verdict == "poor"
+    assert found.quality.spread_ratio == pytest.approx(0.25, rel=0.1)
+    assert found.peers["c_t"].value < -10, "the textbook criterion takes it for a copy"
+    assert genonset.audit(generated, training, held_out).verdict == "generalizing"
+
+
+def test_too_few_points_are_undecided_and_say_so():
+    generated, training, held_out = three(10, 6, 8)
+    found = genonset.audit(generated, training, held_out)
+    assert found.verdict == "undecided"
+    assert found.power.probability == 0
+    note = next(n for n in found.notes if n.startswith("Few points"))
+    assert "10 generated, 6 training, 6 held-out" in note
+    assert f"{1 / math.comb(12, 6):.2g}" in note
+    assert "0.14" in note, "1/7, the smallest p-value of a single sample"
+
+
+def test_without_a_held_out_set_nothing_is_decided():
+    generated, training, _ = three(100, 100, 8)
+    generated[:50] = training[:50]
+    found = genonset.audit(generated, training)
+    assert found.verdict == "undecided"
+    assert "50 of 100 samples are identical" in found.sentence
+    assert found.copying.p_value is found.train_bias.p_value is found.power.probability is None
+    assert found.copying.leave_one_out_p_value < 1e-6
+    assert any("leave-one-out" in reason for reason in found.reasons)
+    assert any("random half" in reason for reason in found.reasons)
+    fresh = genonset.audit(gaussian(100, 8, "fresh"), training)
+    assert fresh.copying.leave_one_out_p_value > 0.05
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(DataError, match="held-out"):
+        plan(found)
+
+
+# What does not matter
+
+
+def shared(found):
+    numbers = found.to_dict()
+    for name in ("inputs", "settings"):
+        del numbers[name]
+    return numbers
+
+
+@pytest.mark.parametrize("scale", [2.0**-30, 2.0**12])
+def test_a_common_scale_changes_nothing(planted, scale):
+    generated, training, held_out, _, found = planted
+    scaled = genonset.audit(scale * generated, scale * training, scale * held_out)
+    assert scaled.verdict == found.verdict
+    assert [f.index for f in scaled.copying.flagged] == [f.index for f in found.copying.flagged]
+    assert scaled.copying.p_value == found.copying.p_value
+    assert scaled.train_bias == found.train_bias
+    assert scaled.copying.memorized_fraction == found.copying.memorized_fraction
+    assert scaled.copying.chance == pytest.approx(found.copying.chance)
+    for name in ("c_t", "authenticity", "precision", "recall", "density", "coverage"):
+        assert scaled.peers[name] == found.peers[name]
+    assert scaled.peers["kernel_delta"].value == pytest.approx(found.peers["kernel_delta"].value)
+
+
+def test_containers_and_number_types_do_not_matter():
+    sets = [x.reshape(-1, 1, 4, 4) for x in three(60, 40, 16)]
+    expected = genonset.audit(*sets).to_dict()
+    assert shared(genonset.audit(*(x.numpy() for x in sets))) == {
+        k: v for k, v in expected.items() if k not in ("inputs", "settings")
+    }
+    half = [x.half() for x in sets]
+    assert shared(genonset.audit(*half)) == shared(genonset.audit(*(x.double() for x in half)))
+    whole = [(40 * x + 128).clamp(0, 255).to(torch.uint8) for x in sets]
+    assert shared(genonset.audit(*whole)) == shared(genonset.audit(*(x.numpy() for x in whole)))
+
+
+def test_the_inputs_are_left_alone():
+    sets = three(30, 20, 4)
+    before = [x.clone() for x in sets]
+    genonset.audit(*sets)
+    assert all(torch.equal(x, y) for x, y in zip(sets, before, strict=True))
+
+
+# Numbers
+
+
+def test_json_has_the_stable_keys(planted):
+    found = json.loads(json.dumps(planted[-1].to_dict(), allow_nan=False))
+    keys = {
+        "": "verdict copying train_bias quality power duplicates inputs",
+        "copying": "p_value flagged memorized_fraction control_fraction chance",
+        "train_bias": "p_value share low high",
+    }
+    for part, names in keys.items():
+        assert set(names.split()) <= set(found[part] if part else found)
+    assert set(found["copying"]["flagged"][0]) == {"index", "nearest", "distance", "p_value"}
+    assert len(found["inputs"]["training"]["sha256"]) == 64
+
+
+def test_hashes_tell_inputs_apart():
+    generated, training, held_out = three(30, 20, 4)
+    one = genonset.audit(generated, training, held_out).inputs
+    changed = training.clone()
+    changed[3, 1] += 1e-12
+    two = genonset.audit(generated, changed, held_out).inputs
+    assert one["held_out"].sha256 == two["held_out"].sha256
+    assert one["training"].sha256 != two["training"].sha256
+
+
+def test_the_dimension_behind_the_chance_level():
+    """Points of a plane in 20 dimensions; the error of n = 400 is 5 % (Pareto exponent)."""
+    frame = torch.linalg.qr(gaussian(20, 2, "frame")).Q.T
+    sets = [torch.rand(n, 2, generator=seeds.generator(5, n), dtype=torch.float64) @ frame
+            for n in (100, 201, 199)]  # fmt: skip
+    found = genonset.audit(*sets)
+    assert found.settings["intrinsic_dimension"] == pytest.approx(2, rel=0.2)
+    assert found.copying.chance == pytest.approx(1 / 9, rel=0.4)
+
+
+@pytest.mark.parametrize("n_chosen", [2, 4])
+def test_permutation_p_value_against_all_relabellings(n_chosen):
+    values = np.random.default_rng(3).exponential(size=8)
+    sums = [sum(chosen) for chosen in itertools.combinations(values, n_chosen)]
+    exact = np.mean(np.array(sums) >= values[:n_chosen].sum() - 1e-12)
+    found = permutation_p_value(values, n_chosen, n_permutations=20_000, seed=0)
+    assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 20_000))
+    top = np.sort(values)[::-1].copy()
+    smallest = permutation_p_value(top, n_chosen, n_permutations=9, seed=0)
+    assert smallest >= 1 / 10, "never zero"
+    assert permutation_p_value(np.ones(8), n_chosen, n_permutations=99, seed=0) == 1
+
+
+def test_the_interval_of_the_share_covers_where_samples_share_neighbours():
+    """Counts with clusters: expected share 0.6. 400 trials; the binomial error is 1 %."""
+    rng, covered = np.random.default_rng(4), 0
+    for _ in range(400):
+        mine = rng.poisson(rng.gamma(0.7, 1.5, 80))
+        other = rng.poisson(rng.gamma(0.7, 1.0, 80))
+        low, high = share_interval(mine, other)
+        covered += low <= 0.6 <= high
+    assert 0.92 <= covered / 400 <= 0.98
+    low, high = share_interval(np.array([3, 0, 2]), np.zeros(3, dtype=int))
+    assert 0 < low < high < 1
+
+
+def test_quality_and_distances_are_those_of_the_distances_room():
+    generated, training, held_out = three(80, 80, 6)
+    found = genonset.audit(generated, training, held_out)
+    peer = found.peers["energy_training"]
+    assert peer.value == pytest.approx(energy_distance(generated, training))
+    assert peer.chance == pytest.approx(energy_distance(generated, held_out))
+    spread = np.trace(np.cov(generated.T)) / np.trace(np.cov(torch.cat([training, held_out]).T))
+    assert found.quality.spread_ratio == pytest.approx(spread * 79 / 80 * 160 / 159)
+
+
+# Power
+
+
+def test_power_without_background_is_the_closed_form():
+    generated, training, held_out = three(100, 60, 32)
+    found = genonset.audit(generated, training, held_out, power=True)
+    assert found.power.probability == copying_power(100, 60, 60)
+    curve = dict(found.power.curve)
+    assert curve[0.05] == copying_power(100, 60, 60, 0.05)
+    assert sorted(curve.values()) == list(curve.values())
+
+
+def test_power_is_how_often_an_audit_finds_planted_copies():
+    """In the plane, where innocent samples come near too. 50 audits; the error is 7 %."""
+    found, predicted = 0, []
+    for replicate in range(50):
+        generated, training, held_out = three(300, 100, 2, replicate)
+        generated[:6] = training[:6] + 1e-4 * gaussian(6, 2, "near", replicate)
+        found += label_tests(generated, training, held_out)[1].p_value <= 0.05
+        if replicate % 20 == 0:
+            clean = genonset.audit(
+                gaussian(300, 2, "clean", replicate), training, held_out, power=True
+            )
+            predicted.append(dict(clean.power.curve)[0.02])
+    assert 0.05 < np.mean(predicted) < 0.95
+    assert found / 50 == pytest.approx(np.mean(predicted), abs=0.2)
+
+
+def test_a_plan_reaches_its_power():
+    found = genonset.audit(*three(100, 60, 32))
+    for line in plan(found, power=0.8, shares=(0.02, 0.1)):
+        assert line.n_generated is not None
+        assert copying_power(line.n_generated, 60, 60, line.share) >= 0.8
+        assert copying_power(int(0.85 * line.n_generated), 60, 60, line.share) < 0.9
+        assert str(line.n_generated) in str(line)
+    hopeless = plan(found, shares=(0.001,))[0]
+    assert hopeless.n_held_out is None
+    with pytest.raises(ConfigError, match="power lies"):
+        plan(found, power=1.0)
+
+
+# Refusals
+
+
+def refused(words, generated, training, held_out=None, error=DataError, **options):
+    with pytest.raises(error) as raised:
+        genonset.audit(generated, training, held_out, **options)
+    message = str(raised.value)
+    assert words in message, message
+    assert len(message.splitlines()) <= 16
+
+
+def test_sets_that_are_refused():
+    g, t, h = three(20, 20, 6)
+    bad = t.clone()
+    bad[3, 2] = math.nan
+    refused("training: 1 of 120 values are NaN", g, bad, h)
+    refused("generated: an array of shape (0, 6)", g[:0], t, h)
+    refused("generated (6,), training (5,)", g, t[:, :5], h)
+    refused("All 20 training points are equal", g, t[:1].expand(20, 6), h)
+    refused("not real numbers", np.array([["a", "b"]] * 5), t, h)
+    refused("significance < 1", g, t, h, error=ConfigError, significance=0.0)
+    refused("n_permutations", g, t, h, error=ConfigError, n_permutations=0)
+
+
+def test_shapes_that_differ_are_told_how_to_convert():
+    images = torch.rand(20, 8, 8, 3, dtype=torch.float64)
+    refused("points.permute(0, 3, 1, 2)", images, images.permute(0, 3, 1, 2))
+    grey = torch.rand(20, 1, 8, 8, dtype=torch.float64)
+    refused("points.mean(1, keepdim=True)", grey, images.permute(0, 3, 1, 2))
+    refused("Resize images", grey, torch.rand(20, 1, 16, 16, dtype=torch.float64))
+
+
+def test_mixed_units_are_refused_with_the_ranges_and_let_through_on_request():
+    t, h, g = (torch.rand(50, 1, 8, 8, generator=seeds.generator(5, s)) for s in "thg")
+    refused("in the same units", 255 * g, t, h)
+    refused("in the same units", 2 * g - 1, t, h)
+    refused("uint8", (255 * g).to(torch.uint8), t, h)
+    with pytest.raises(DataError, match="max"):
+        genonset.audit(255 * g, t, h)
+    found = genonset.audit(255 * g, t, h, allow_mixed_units=True)
+    assert any(note.startswith("Units:") for note in found.notes)
+    shrunken = genonset.audit(0.5 + 0.3 * (g - 0.5), t, h)
+    assert any("spread" in note for note in shrunken.notes), "a warning, never a refusal"
+
+
+def test_one_held_out_point_is_enough_to_run():
+    generated, training, held_out = three(20, 20, 4)
+    assert genonset.audit(generated, training, held_out[:1]).verdict == "undecided"
+    assert genonset.audit(generated[:1], training, held_out).verdict in verdict.REGIMES
+
+
+# Robust search
+
+
+def images(n, *names):
+    """Noise with a black frame, so that a shift by a pixel loses nothing."""
+    return torch.nn.functional.pad(gaussian(n, 16, *names).reshape(n, 1, 4, 4), (2, 2, 2, 2))
+
+
+def test_flipped_and_shifted_copies_are_found_by_the_robust_search_alone():
+    training, held_out, generated = images(80, "rt"), images(80, "rh"), images(100, "rg")
+    generated[:10] = training[:10].flip(-1)
+    generated[10:20] = training[10:20].roll(1, -1)
+    generated[20:30] = training[20:30].flip(-1).roll(-1, -2)
+    assert genonset.audit(generated, training, held_out).copying.near_training == 0
+    found = genonset.audit(generated, training, held_out, robust=True)
+    assert found.verdict == "copying"
+    assert {f.index: f.nearest for f in found.copying.flagged} == {k: k for k in range(30)}
+    assert found.copying.memorized_fraction == pytest.approx(0.3)
+    plain = genonset.audit(generated, training, held_out)
+    assert found.quality == plain.quality, "quality is that of the samples as they are"
+
+
+def test_the_robust_search_keeps_the_level():
+    """60 audits of level 0.05 reject more than 9 times with probability 0.001."""
+    rejected = 0
+    for r in range(60):
+        sets = images(60, "ng", r), images(30, "nt", r), images(30, "nh", r)
+        rejected += genonset.audit(*sets, robust=True).train_bias.p_value <= 0.05
+    assert rejected <= 9
+
+
+def test_the_robust_search_takes_images_only():
+    refused("flips and shifts images", *three(20, 20, 6), robust=True)
+
+
+def test_noisy_copies_beyond_the_scale_are_found_by_the_gap_ratio():
+    """Copies at 1.2 times the scale; those whose point has room around it are told."""
+    generated, training, held_out = three(200, 100, 16, "noisy")
+    scale = genonset.audit(generated, training, held_out).copying.scale
+    noise = gaussian(20, 16, "direction")
+    generated[:20] = training[:20] + 1.2 * scale * noise / noise.norm(dim=1, keepdim=True)
+    found = genonset.audit(generated, training, held_out)
+    assert label_tests(generated, training, held_out)[1].counted == 0
+    named = {f.index: f.nearest for f in found.copying.flagged}
+    assert found.verdict == "copying"
+    assert len(named) >= 8
+    assert all(index == nearest for index, nearest in named.items())
+    pool = torch.cat([training, held_out])
+    one, two = np.sort(cdist(generated, pool), axis=1)[:, :2].T
+    near = (one <= scale) | (one < two / 3)
+    assert found.copying.near_training + found.copying.near_held_out == near.sum()
+
+
+# Corners
+
+
+def test_held_out_points_that_are_the_training_points():
+    generated, training, _ = three(60, 40, 8)
+    found = genonset.audit(3 * generated, training, training.clone())
+    assert found.duplicates.overlap == 40
+    assert found.copying.flagged == ()
+    assert found.train_bias.share == pytest.approx(0.5, abs=0.1), "equal points share samples"
+    assert found.verdict in ("poor", "undecided")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "bool", ">f4", "float16"])
+def test_rare_number_types(dtype):
+    sets = [(x.numpy() > 0).astype(dtype) for x in three(40, 30, 12)]
+    plain = [x.astype(np.float64) for x in sets]
+    assert shared(genonset.audit(*sets)) == shared(genonset.audit(*plain))
+
+
+def test_types_that_are_refused():
+    g, t, h = three(20, 20, 6)
+    refused("complex", g.to(torch.complex64), t, h)
+    refused("layout", g.to_sparse(), t, h)
+
+
+def test_numbers_are_points_of_one_coordinate():
+    rng = np.random.default_rng(0)
+    found = genonset.audit(rng.normal(size=50), rng.normal(size=40), rng.normal(size=40))
+    assert found.inputs["generated"].shape == (1,)
+    assert found.verdict in verdict.REGIMES

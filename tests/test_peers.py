@@ -1,0 +1,116 @@
+"""Peers against SciPy, scikit-learn and all distances written out."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+
+import genonset
+from genonset import peers, seeds
+from genonset.errors import DataError
+
+
+def gaussian(n, dim, *names):
+    return torch.randn(n, dim, generator=seeds.generator(4, *names), dtype=torch.float64)
+
+
+def test_rank_test_has_the_value_of_the_theory_note():
+    test = peers.rank_test(torch.tensor([0.1, 0.4, 0.9]), torch.tensor([0.3, 0.5, 0.7, 1.1]))
+    assert test.u == 4
+    assert test.z == pytest.approx(-0.707107, rel=1e-5)
+
+
+def test_rank_test_is_that_of_scipy():
+    a, b = gaussian(40, 1, "a")[:, 0].abs(), gaussian(70, 1, "b")[:, 0].abs()
+    a[:5] = b[:5]  # ties
+    ours = peers.rank_test(a, b)
+    theirs = stats.mannwhitneyu(a, b, alternative="less", use_continuity=False)
+    assert ours.u == theirs.statistic
+    distinct = stats.mannwhitneyu(
+        a[5:], b[5:], alternative="less", use_continuity=False, method="asymptotic"
+    )
+    assert peers.rank_test(a[5:], b[5:]).p_value == pytest.approx(distinct.pvalue, rel=1e-9)
+
+
+def test_authenticity_and_dcr_from_all_distances():
+    training, held_out = gaussian(60, 5, "t"), gaussian(60, 5, "h")
+    generated = torch.cat([gaussian(80, 5, "g"), training[:9] + 0.01 * gaussian(9, 5, "near")])
+    verdict = genonset.audit(generated, training, held_out)
+    to_t, to_h = (cdist(generated, x) for x in (training, held_out))
+    among = cdist(training, training)
+    np.fill_diagonal(among, np.inf)
+    authentic = to_t.min(1) > among.min(1)[to_t.argmin(1)]
+    from_h = cdist(held_out, training)
+    fresh = from_h.min(1) > among.min(1)[from_h.argmin(1)]
+    found = verdict.peers
+    assert found["authenticity"].value == pytest.approx(authentic.mean())
+    assert found["authenticity"].chance == pytest.approx(fresh.mean())
+    table = [[(~authentic).sum(), authentic.sum()], [(~fresh).sum(), fresh.sum()]]
+    p_value = stats.fisher_exact(table, alternative="greater").pvalue
+    assert found["authenticity"].p_value == pytest.approx(p_value, rel=1e-9)
+    assert found["dcr_share"].value == pytest.approx((to_t.min(1) < to_h.min(1)).mean())
+    rank = stats.mannwhitneyu(
+        to_t.min(1), from_h.min(1), alternative="less", use_continuity=False, method="asymptotic"
+    )
+    assert found["c_t"].p_value == pytest.approx(rank.pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(2, 0.3785), (8, 0.58)])
+def test_the_chance_level_of_authenticity_is_that_of_the_data(dim, expected):
+    """Theory note (F2): 0.3785 in the plane (locally uniform), 0.58 for Gaussian data, d = 8."""
+    shares = []
+    for r in range(6):
+        sets = (gaussian(n, dim, s, r) for n, s in ((50, "g"), (500, "t"), (500, "h")))
+        shares.append(genonset.audit(*sets).peers["authenticity"].chance)
+    assert np.mean(shares) == pytest.approx(expected, abs=0.045)
+
+
+def test_equal_distances_count_half():
+    assert peers.nearer_share(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 1.0])) == 0.5
+
+
+def test_fisher_is_that_of_scipy():
+    ours = peers.fisher(7, 30, 2, 40)
+    theirs = stats.fisher_exact([[7, 23], [2, 38]], alternative="greater").pvalue
+    assert ours == pytest.approx(theirs, rel=1e-9)
+    assert peers.fisher(0, 30, 0, 40) == 1
+
+
+def by_scikit_learn(generated, reference, k):
+    """Precision, recall, density, coverage with scikit-learn's radius search."""
+
+    def radii(x):
+        return NearestNeighbors(n_neighbors=k + 1).fit(x).kneighbors(x)[0][:, k]
+
+    among = NearestNeighbors().fit(reference)
+    distances, indices = among.kneighbors(generated, n_neighbors=len(reference))
+    real, fake = radii(reference), radii(generated)
+    inside = np.zeros((len(generated), len(reference)), dtype=bool)
+    np.put_along_axis(inside, indices, distances < real[indices], axis=1)
+    recalled = np.zeros_like(inside)
+    np.put_along_axis(recalled, indices, distances < fake[:, None], axis=1)
+    return {
+        "precision": inside.any(1).mean(),
+        "recall": recalled.any(0).mean(),
+        "density": inside.sum() / (k * len(generated)),
+        "coverage": inside.any(0).mean(),
+    }
+
+
+@pytest.mark.parametrize(("m", "n", "scale"), [(70, 40, 1.0), (30, 90, 0.5), (50, 50, 2.0)])
+def test_manifold_is_that_of_scikit_learn(m, n, scale, monkeypatch):
+    monkeypatch.setattr(peers, "_BLOCK", 500)  # several blocks
+    generated, reference = scale * gaussian(m, 4, "mg"), gaussian(n, 4, "mr")
+    ours = peers.manifold(generated, reference)
+    expected = by_scikit_learn(generated.numpy(), reference.numpy(), 5)
+    assert vars(ours) == pytest.approx(expected)
+    assert ours.precision != ours.recall
+
+
+def test_sets_that_are_refused():
+    with pytest.raises(DataError, match="two points a set"):
+        peers.manifold(gaussian(1, 2, "a"), gaussian(5, 2, "b"))
+    with pytest.raises(DataError, match="got 0 and 3"):
+        peers.rank_test(torch.zeros(0), torch.zeros(3))
