@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from genonset.experiment import resolve, run_cell
-from genonset.spec import Sweep
+from genonset.spec import (
+    MODELS,
+    NOISES,
+    SOURCES,
+    LowRank,
+    PowerLaw,
+    SamplerTable,
+    Sweep,
+    catalogue,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -47,6 +56,15 @@ def test_specs_in_the_docs_are_accepted():
     specs = [tomllib.loads(t) for t in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     Sweep.from_options(specs[0])
     Sweep.from_options(specs[0] | specs[1])
+
+
+def test_every_option_and_kind_of_a_spec_is_documented():
+    text = (ROOT / "docs" / "options.md").read_text()
+    named = set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`]+)`", text))))
+    for table in (Sweep, SamplerTable, PowerLaw, LowRank, *SOURCES, *MODELS, *NOISES):
+        assert set(table.model_fields) - {"source", "model"} <= named, table
+    kinds = [k for title in ("sources", "models", "noise", "samplers") for k in catalogue()[title]]
+    assert set(kinds) <= named
 
 
 def test_own_model_of_the_docs_runs(tmp_path, monkeypatch):
