@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genonset.criteria import CRITERIA, DERIVED, GROUPS
 from genonset.experiment import resolve, run_cell
 from genonset.spec import (
     MODELS,
@@ -65,6 +66,12 @@ def test_every_option_and_kind_of_a_spec_is_documented():
         assert set(table.model_fields) - {"source", "model"} <= named, table
     kinds = [k for title in ("sources", "models", "noise", "samplers") for k in catalogue()[title]]
     assert set(kinds) <= named
+
+
+def test_every_criterion_is_defined():
+    text = (ROOT / "docs" / "definitions.md").read_text()
+    for name in (*CRITERIA, *GROUPS, *DERIVED):
+        assert f"`{name}`" in text, name
 
 
 def test_own_model_of_the_docs_runs(tmp_path, monkeypatch):
