@@ -6,6 +6,7 @@ import tomllib
 import pytest
 import torch
 
+import genonset
 from genonset import figures, report, seeds, verdict
 from genonset.denoisers import ExactDenoiser
 from genonset.errors import ConfigError
@@ -160,6 +161,9 @@ def test_poles_audit_as_they_must_in_the_recommended_setting(kind):
     assert verdict.memorized_fraction(innocents, training).value == control == 0
     bias, near = verdict.label_tests(innocents, training, held_out)
     assert min(bias.p_value, near.p_value) > 1e-4
+    for samples, expected in ((copies, "copying"), (innocents, "generalizing")):
+        found = genonset.audit(samples, training, held_out, n_permutations=1000)
+        assert found.verdict == expected
 
 
 @pytest.mark.parametrize(
