@@ -1062,7 +1062,6 @@ def closed_forms(at: Measurement) -> tuple[Isotropic, dict[str, Closed]] | None:
     model, source = at.model, at.source
     if (
         model.kind != "linear_one_step"
-        or model.noise.kind != "ornstein_uhlenbeck"
         or (model.start, model.ridge, model.n_noise_draws) != ("scalar", 0.0, 1)
         or source.kind != "gaussian"
         or (source.spectrum, source.covariance) != (None, None)
