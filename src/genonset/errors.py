@@ -1,4 +1,4 @@
-"""Every exception this package raises, and when.
+"""Every exception and warning this package raises, and when.
 
 All of them carry one message for the person who reads it: what is wrong with the value that was
 seen, what is accepted, and what to do. The command line prints that message and exits with code 2.
@@ -23,3 +23,7 @@ class StoreError(GenonsetError, RuntimeError):
 
 class DivergedError(GenonsetError, ArithmeticError):
     """A model or its samples stopped being finite numbers."""
+
+
+class RegimeWarning(UserWarning):
+    """A prediction is evaluated where it is rough; the message says how to tell and what to do."""

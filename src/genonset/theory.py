@@ -35,13 +35,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from genonset.errors import ConfigError
+from genonset.errors import ConfigError, RegimeWarning
 
 Array = NDArray[np.float64]
-
-
-class RegimeWarning(UserWarning):
-    """A prediction is evaluated where it is rough; the message says how to tell and what to do."""
 
 
 # -- what is accepted --------------------------------------------------------------------------

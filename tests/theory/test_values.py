@@ -8,6 +8,7 @@ import torch
 
 from genonset import distances, theory
 from genonset.distances import Smoothed
+from genonset.errors import RegimeWarning
 from genonset.sources import Gaussian
 
 HORIZON, NOISE = 2.0, math.exp(-4)
@@ -113,7 +114,7 @@ def test_b5_slope_of_the_potential():
 
 
 def test_c4_likelihood_gap_below_ten_effective_dimensions_is_said_to_be_rough():
-    with pytest.warns(theory.RegimeWarning, match=r"n = 200 is below 10 times .* 23.2"):
+    with pytest.warns(RegimeWarning, match=r"n = 200 is below 10 times .* 23.2"):
         gap = theory.likelihood_gap(POWER_LAW, 200, 0.2**0.5)
     assert gap == pytest.approx(1.50556, rel=1e-5)
 
