@@ -233,7 +233,7 @@ def cells_done(folder):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupt_exits_130_and_resumes(tmp_path, stop):
-    (tmp_path / "spec.toml").write_text(SPEC.replace("replicates = 6", "replicates = 300"))
+    (tmp_path / "spec.toml").write_text(SPEC.replace("replicates = 6", "replicates = 3000"))
     process = start(tmp_path)
     while cells_done(tmp_path) == 0:
         assert process.poll() is None
@@ -243,7 +243,7 @@ def test_interrupt_exits_130_and_resumes(tmp_path, stop):
     assert "resume" in said
     assert "Traceback" not in said
     assert not (tmp_path / "run" / "results.lock").exists()
-    assert 0 < cells_done(tmp_path) < 1200
+    assert 0 < cells_done(tmp_path) < 12000
 
 
 def test_folder_in_use_is_refused_with_pid(tmp_path):
