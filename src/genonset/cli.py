@@ -37,7 +37,7 @@ app = typer.Typer(
 _err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The folder to write to.")]
 Workers = Annotated[int, typer.Option(help="Worker processes, each single-threaded.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
@@ -80,7 +80,7 @@ def sweep(
     workers: Workers = 1,
     executor: Annotated[str | None, typer.Option(help="dask:local:N or dask://HOST:PORT.")] = None,
     shard: Annotated[str | None, typer.Option(help="I/K: run the I-th of K fixed parts.")] = None,
-    device: Annotated[str, typer.Option(help="cpu; linear models use nothing else.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu; a sweep uses nothing else.")] = "cpu",
     allow_mixed_units: Annotated[
         bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
     ] = False,
@@ -106,8 +106,8 @@ def sweep(
 def _require_cpu(device: str) -> None:
     if device != "cpu":
         raise ConfigError(
-            f"--device {device!r} cannot be used: the models here are closed-form linear algebra "
-            "in float64, which runs on the CPU. Use --device cpu, and --workers for more cores."
+            f"--device {device!r} cannot be used: the cells of a sweep run on the CPU. Use "
+            "--device cpu, and --workers for more cores; a python model may move its own work."
         )
 
 
@@ -461,7 +461,9 @@ def _next_audit(verdict: "Verdict", planned: bool) -> str:
 
 
 @app.command()
-def report(run: Run, out: Out = None) -> None:
+def report(
+    run: Run, out: Annotated[Path | None, typer.Option("--out", help="The page, a file.")] = None
+) -> None:
     """Write the figures and the one-page report of a run."""
     from genonset.report import write_run_report
     from genonset.store import Results

@@ -829,7 +829,7 @@ def _require_sizes(n: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
     """The sizes in ascending order, and that order."""
     sizes = _numbers("n", n)
     if sizes.ndim != 1 or len(sizes) < 2:
-        raise DataError(f"An onset needs at least two sizes n, got shape {sizes.shape}.")
+        raise DataError(f"An onset needs a list of at least two sizes n, got {sizes.size}.")
     if not (np.isfinite(sizes).all() and (sizes >= 2).all()):
         raise DataError(f"Sizes n are finite and at least 2, got {_listed(sizes)}.")
     order = np.argsort(sizes)

@@ -424,7 +424,13 @@ def _settings(results: Results) -> Iterator[tuple[str, str]]:
     except DataError as error:
         world = None
         yield "data", f"could not be read again: {error}"
-    yield "source", sweep.source.kind + (f", d = {world.dim}" if world is not None else "")
+    path = getattr(sweep.source, "path", None)
+    parts = [
+        sweep.source.kind,
+        *([path] if path else []),
+        *([f"d = {world.dim}"] if world else []),
+    ]
+    yield "source", ", ".join(parts)
     if isinstance(world, Dataset):
         for note in world.notes:
             yield "data", note

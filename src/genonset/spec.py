@@ -1146,7 +1146,12 @@ def shipped(name: str) -> Sweep:
         f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
     )
     if name not in names:
-        raise ConfigError(f"There is no experiment {name!r}; there are {', '.join(names)}.")
+        near = difflib.get_close_matches(name, names, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"There is no experiment {name!r}.{guess} There are {', '.join(names)}; reproduce "
+            "takes those with variants, and linear for linear-d16 and linear-d100 together."
+        )
     text = (folder / f"{name}.toml").read_text(encoding="utf-8")
     return Sweep.from_options(tomllib.loads(text), origin=name)
 
