@@ -199,6 +199,32 @@ def test_shares_of_regimes_count_every_run_once(results, drawn):
     assert sum(bar.get_height() for bar in bars) == pytest.approx(len(N))
 
 
+def test_phase_diagram_shows_the_most_frequent_regime_of_every_tile(tmp_path):
+    axes = {"model.ridge": (0.1, 1.0, 10.0)}
+    found = run(tmp_path / "run", axes=axes, n=[8, 30, 135], replicates=9)
+    drawn = figures.all_figures(found)[0]
+    assert drawn.name == "phases"
+    assert len(drawn.rows) == 9
+    for row in drawn.rows:
+        counts = found.regimes({"model.ridge": row["model.ridge"]})[row["n"]]
+        assert row["runs"] == sum(counts.values()) == 9
+        assert counts[row["regime"]] == max(counts.values())
+        assert row["value"] == pytest.approx(counts[row["regime"]] / 9)
+    axes = drawn.figure.axes[0]
+    tiles = {(round(p.get_x() + 0.5), round(p.get_y() + 0.5)): p for p in axes.patches}
+    assert len(tiles) == 9
+    biased = tiles[0, 0].get_facecolor(), tiles[2, 0].get_facecolor()
+    assert biased[0] != biased[1]  # train-biased at n = 8, not at n = 135
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["0.1", "1", "10"]
+
+
+def test_no_phase_diagram_without_a_numeric_axis_or_regimes(tmp_path, results):
+    assert "phases" not in [drawn.name for drawn in figures.all_figures(results)]
+    axes = {"model.ridge": (0.1, 1.0)}
+    bare = run(tmp_path / "bare", axes=axes, criteria=["kl_to_source"], n=[8, 30], replicates=3)
+    assert "phases" not in [drawn.name for drawn in figures.all_figures(bare)]
+
+
 # -- the unit of errors ------------------------------------------------------------------------
 
 

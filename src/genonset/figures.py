@@ -794,6 +794,57 @@ def _draw_stacks(axes: Axes, panel: tuple[str, Sequence[Row]]) -> None:
     axes.grid(visible=False)
 
 
+def phases(results: Results, axis: str) -> Drawn:
+    """The most frequent cell regime over the plane of n and one option: a phase diagram."""
+    rows: list[Row] = []
+    for setting in results.settings:
+        for n, counts in results.regimes(setting).items():
+            if counts:
+                runs = sum(counts.values())
+                name = max((r for r in REGIMES if r in counts), key=lambda r: counts[r])
+                share = wilson(counts[name], runs)
+                numbers = {"value": share.value, "low": share.low, "high": share.high}
+                rows.append({**setting, "n": n, "regime": name, **numbers, "runs": runs})
+    panels = [
+        (label(s), axis, [row for row in rows if is_at(row, s)])
+        for s in _without(results.settings, axis)
+    ]
+    present = [name for name in REGIMES if any(row["regime"] == name for row in rows)]
+    handles = [Patch(**REGIMES[n], edgecolor="white", label=n) for n in present]
+    height = 1.1 + 0.36 * len(results.sweep.axes[axis])
+    return Drawn(
+        name="phases",
+        title=f"Phase diagram over n and {_option_words(axis)}",
+        how_to_read="Each tile is the regime that most runs of its n and option are in, with the "
+        "share of runs that are. Where the share is near a half, the runs disagree: a border runs "
+        "there. Intervals of the shares are in the CSV.",
+        rows=rows,
+        figure=_compose(
+            panels, _draw_phases, handles, columns=min(len(panels), 2), width=WIDE, height=height
+        ),
+        narrow=_compose(panels, _draw_phases, handles, columns=1, width=NARROW, height=height),
+    )
+
+
+def _draw_phases(axes: Axes, panel: tuple[str, str, Sequence[Row]]) -> None:
+    """Tiles, a column for each n and a row for each value of the option."""
+    title, axis, rows = panel
+    sizes = sorted({row["n"] for row in rows})
+    values = sorted({row[axis] for row in rows})
+    for row in rows:
+        x, y = sizes.index(row["n"]), values.index(row[axis])
+        axes.bar(x, 1, 1, y - 0.5, **REGIMES[row["regime"]], edgecolor="white", lw=0.5)
+        share = f"{100 * row['value']:.0f} %"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.8}
+        axes.text(x, y, share, ha="center", va="center", fontsize=7, bbox=box)
+    axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
+    axes.set_yticks(range(len(values)), [_power(value) for value in values])
+    axes.tick_params(length=0)
+    axes.set(title=title, xlabel="training points n", ylabel=_option_words(axis))
+    axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(values) - 0.5))
+    axes.grid(visible=False)
+
+
 PAPER = (*ERRORS, "delta", "delta_held_out", "hellinger_squared", "affinity_rate")
 
 
@@ -933,8 +984,11 @@ def _paper_rows(results: Results, name: str, setting: Setting) -> list[Row]:
 
 def lone_axis(sweep: Sweep) -> str | None:
     """The option along which a sweep of a single n varies, where it is one positive number."""
-    if len(sweep.n) > 1:
-        return None
+    return _numeric_axis(sweep) if len(sweep.n) == 1 else None
+
+
+def _numeric_axis(sweep: Sweep) -> str | None:
+    """The one option that a sweep varies over positive numbers."""
     numeric = [
         path
         for path, values in sweep.axes.items()
@@ -943,10 +997,15 @@ def lone_axis(sweep: Sweep) -> str | None:
     return numeric[0] if len(numeric) == 1 else None
 
 
+def _without(settings: Sequence[Setting], axis: str) -> list[dict[str, Any]]:
+    """The settings that are left when an axis is taken out of them."""
+    kept = [{k: v for k, v in setting.items() if k != axis} for setting in settings]
+    return [dict(pairs) for pairs in dict.fromkeys(tuple(k.items()) for k in kept)]
+
+
 def along(results: Results, axis: str) -> Drawn:
     """Every criterion of a sweep of a single n against the one option that it varies."""
-    kept = [{k: v for k, v in setting.items() if k != axis} for setting in results.settings]
-    settings = [dict(pairs) for pairs in dict.fromkeys(tuple(k.items()) for k in kept)]
+    settings = _without(results.settings, axis)
     names = [c for c in results.sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
     panels = []
     for name in names:
@@ -1271,13 +1330,16 @@ def all_figures(results: Results) -> list[Drawn]:
     axis = lone_axis(results.sweep)
     if axis is not None:
         return [along(results, axis)]
+    axis = _numeric_axis(results.sweep)
+    counted = (counts for s in results.settings for counts in results.regimes(s).values())
+    first = [phases(results, axis)] if axis is not None and any(counted) else []
     if len(results.settings) > TOGETHER:
-        return [
+        return first + [
             replace(d, name=f"{d.name}-{k}", title=f"{d.title} ({label(setting)})")
             for k, setting in enumerate(results.settings, 1)
             for d in _figures_of(results, [setting])
         ]
-    figures = list(_figures_of(results, results.settings))
+    figures = first + list(_figures_of(results, results.settings))
     if results.sweep.source.kind == "gaussian" and set(PAPER) & set(results.sweep.measured):
         figures.append(compare([results]))
     return figures
