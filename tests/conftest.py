@@ -5,8 +5,9 @@ import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-ROOMS = ("noise", "sources", "datasets", "denoisers", "networks", "samplers", "distances",
-         "neighbors", "peers", "features", "verdict", "training", "published", "criteria",
+ROOMS = ("noise", "sources", "datasets", "denoisers", "pretrained", "networks", "samplers",
+         "distances", "neighbors", "peers", "features", "verdict", "training", "published",
+         "criteria",
          "experiment")  # fmt: skip
 
 torch.set_num_threads(1)

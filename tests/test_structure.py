@@ -6,7 +6,8 @@ from pathlib import Path
 import genonset
 
 ORDER = [
-    "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "networks",
+    "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "pretrained",
+    "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
     "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
     "sweep", "figures", "report", "cli",

@@ -41,6 +41,7 @@ _ROOMS = {
     "noise",
     "onset",
     "peers",
+    "pretrained",
     "samplers",
     "seeds",
     "sources",

@@ -389,7 +389,8 @@ def audit(
     ] = False,
     power: Annotated[bool, typer.Option("--power", help="The whole power curve.")] = False,
     fail_on: Annotated[
-        str | None, typer.Option(help="Exit with 3 if this is the verdict, such as copying.")
+        list[str] | None,
+        typer.Option(help="Exit with 3 if this is the verdict, such as copying; may be repeated."),
     ] = None,
     allow_mixed_units: Annotated[
         bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
@@ -412,8 +413,9 @@ def audit(
     from genonset.report import write_report
     from genonset.verdict import REGIMES, audit_files
 
-    if fail_on is not None and fail_on not in REGIMES:
-        raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {fail_on!r}.")
+    unknown = [name for name in fail_on or () if name not in REGIMES]
+    if unknown:
+        raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {unknown[0]!r}.")
     verdict = audit_files(
         generated,
         training,
@@ -435,7 +437,7 @@ def audit(
     else:
         _tell_verdict(verdict)
         _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
-    if verdict.verdict == fail_on:
+    if verdict.verdict in (fail_on or ()):
         raise typer.Exit(3)
 
 

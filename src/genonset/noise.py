@@ -215,18 +215,52 @@ class DiscreteVariancePreserving(NoiseProcess):
         """beta_1, ..., beta_K, shape (n_steps,)."""
         return torch.linspace(self.beta_min, self.beta_max, self.n_steps, dtype=torch.float64)
 
-    def _log_alpha_bar(self, t: Times) -> Times:
-        """Log of the product in (5)."""
-        logs = torch.log1p(-self.betas)
-        totals = torch.cat([logs.new_zeros(1), logs.cumsum(0)]).to(t)
-        step = (t.detach().ceil() - 1).clamp(0, self.n_steps - 1).long()
-        return totals[step] + (t - step) * (totals[step + 1] - totals[step])
-
     def alpha(self, t: Times) -> Times:
-        return torch.exp(self._log_alpha_bar(t) / 2)
+        return torch.exp(_log_alpha_bar(self.betas, t) / 2)
 
     def sigma(self, t: Times) -> Times:
-        return torch.sqrt(-torch.expm1(self._log_alpha_bar(t)))
+        return torch.sqrt(-torch.expm1(_log_alpha_bar(self.betas, t)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TabulatedVariancePreserving(NoiseProcess):
+    """Equation (5) with any beta_k, such as a trained pipeline comes with; time counts the steps.
+
+    Raises:
+        ConfigError: unless there is a beta, and all lie strictly between 0 and 1.
+    """
+
+    schedule: tuple[float, ...]
+    kind: ClassVar[str] = "tabulated_variance_preserving"
+
+    def __post_init__(self) -> None:
+        if not self.schedule or not all(0 < beta < 1 for beta in self.schedule):
+            low, high = min(self.schedule, default=0.0), max(self.schedule, default=0.0)
+            raise ConfigError(
+                f"A schedule of {len(self.schedule)} betas from {low:g} to {high:g} is no noise "
+                "process; each beta must lie strictly between 0 and 1, so that some signal stays."
+            )
+
+    @property
+    def horizon(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The number of steps."""
+        return float(len(self.schedule))
+
+    def alpha(self, t: Times) -> Times:
+        betas = torch.tensor(self.schedule, dtype=torch.float64)
+        return torch.exp(_log_alpha_bar(betas, t) / 2)
+
+    def sigma(self, t: Times) -> Times:
+        betas = torch.tensor(self.schedule, dtype=torch.float64)
+        return torch.sqrt(-torch.expm1(_log_alpha_bar(betas, t)))
+
+
+def _log_alpha_bar(betas: Tensor, t: Times) -> Times:
+    """Log of the product in (5)."""
+    logs = torch.log1p(-betas)
+    totals = torch.cat([logs.new_zeros(1), logs.cumsum(0)]).to(t)
+    step = (t.detach().ceil() - 1).clamp(0, len(betas) - 1).long()
+    return totals[step] + (t - step) * (totals[step + 1] - totals[step])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,7 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
         raise StoreError(
             f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
             "Choose another folder with --out, or delete this one. A run can be extended by "
-            "sizes n, replicates and variants, and by nothing else."
+            "sizes n, replicates, replicates_at and variants, never narrowed or changed."
         )
 
 

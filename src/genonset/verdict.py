@@ -407,8 +407,8 @@ def copying_power(
 ) -> float:
     """Probability that `copying` finds planted exact copies.
 
-    round(share n_generated) samples are copies of training points drawn at random, and no other
-    sample is near a point of the pool. With j distinct points copied the p-value is
+    Each sample is with probability `share` a copy of a training point drawn at random, and no
+    other sample is near a point of the pool. With j distinct points copied the p-value is
 
         (5)  P(all j among n_T of N drawn) = prod_{i<j} (n_T - i)/(N - i)
 
@@ -444,9 +444,9 @@ def copying_power(
     hits[0] = 1.0
     again = np.arange(needed + 1) / n_training
     again[-1] = 1.0
-    for _ in range(round(share * n_generated)):
-        new = hits * (1 - again)
-        hits = hits * again
+    for _ in range(n_generated):
+        new = share * hits * (1 - again)
+        hits = hits - new
         hits[1:] += new[:-1]
     return min(1.0, float(hits[-1]))
 
@@ -762,9 +762,11 @@ def audit(
         )
     facts = {name: _describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
+    if duplicates.overlap and found in ("poor", "generalizing"):
+        found = "undecided"  # points of both sets hide their copies from either test
     return Verdict(
         verdict=found,
-        sentence=_sentence(found, copied, bias, quality, strength, facts),
+        sentence=_sentence(found, copied, bias, quality, strength, facts, duplicates.overlap),
         reasons=tuple(_reasons(copied, bias, quality, strength, significance)),
         notes=(*_notes(facts, duplicates, significance), *(f"Units: {w}." for w in warned)),
         copying=copied,
@@ -848,6 +850,11 @@ def audit_files(
         kept = fresh.nonzero()[:, 0].tolist()
         names["held_out"] = tuple(names["held_out"][k] for k in kept if names["held_out"])
     tables = all(one.kind == "table" for one in loaded.values())
+    if tables and features is None:
+        notes.append(
+            "Columns are compared standardized: one that hardly varies weighs as much as any. "
+            "--features pixels compares them as they are."
+        )
     verdict = audit(
         sets["generated"],
         sets["training"],
@@ -877,9 +884,15 @@ def _require_same_columns(loaded: dict[str, datasets.Loaded]) -> None:
     if len(set(columns.values())) > 1:
         raise DataError(
             "Tables must have the same columns in the same order, got "
-            + "; ".join(f"{name}: {', '.join(c)[:120]}" for name, c in columns.items())
+            + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
             + ". Select and order the columns alike."
         )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """The first columns, and how many there are."""
+    shown = ", ".join(columns[:8])
+    return shown if len(columns) <= 8 else f"{shown}, ... ({len(columns)} columns)"
 
 
 def none_to(value: float | None, other: float) -> float:
@@ -1464,7 +1477,7 @@ class _Planted:
         n_points: int | None = None,
         n_trials: int = 200,
     ) -> float:
-        """Probability that `copying` finds round(share m) planted copies.
+        """Probability that `copying` finds planted copies, each sample one with prob. `share`.
 
         Each trial labels the points at random, takes Poisson counts around the samples that were
         near, so that real copies among them favour no label, and adds copies of random training
@@ -1479,17 +1492,17 @@ class _Planted:
             n_trials: number of trials.
         """
         n_points = n_points or len(self.background)
-        n_copies = round(share * n_generated)
         if not self.background.any():
             n_held_out = n_points - n_training
             return copying_power(n_generated, n_training, n_held_out, share, self.significance)
-        names = "planted copies", n_generated, n_training, n_points, n_copies
+        names = "planted copies", n_generated, n_training, n_points, repr(share)
         rng = np.random.default_rng(seeds.derive(self.seed, *names))
-        rate = self.background * ((n_generated - n_copies) / (n_seen or n_generated))
+        rate = self.background * ((1 - share) * n_generated / (n_seen or n_generated))
         hits = 0
         for _ in range(n_trials):
             same = n_points == len(rate)
             counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
+            n_copies = rng.binomial(n_generated, share)
             counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
             p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed)
             hits += p_value <= self.significance * _ROUNDING
@@ -1642,6 +1655,7 @@ def _sentence(
     quality: Quality,
     power: Power,
     facts: dict[str, Input],
+    overlap: int,
 ) -> str:
     """The verdict in one sentence; samples identical to training points come first."""
     m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
@@ -1657,6 +1671,15 @@ def _sentence(
         )
         return same + words if same else words[0].upper() + words[1:]
     near = f"{copied.near_training} of {m} samples"
+    undecided = (
+        "undecided: neither test rejects, but with these sizes copies in a tenth of the samples "
+        f"would be found with probability {none_to(power.probability, 0):.2f} only."
+    )
+    if overlap:
+        undecided = (
+            f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
+            "hide the copies of it. Leave them out (--drop-overlap), or hold out other data."
+        )
     words = {
         "copying": f"copying: {near} are near-duplicates of training points, against "
         f"{copied.near_held_out} of held-out points (exact p = {p_text(copied.p_value)}).",
@@ -1670,8 +1693,7 @@ def _sentence(
         f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and copies "
         f"in a tenth of them would have been found with probability "
         f"{none_to(power.probability, 0):.2f}.",
-        "undecided": "undecided: neither test rejects, but with these sizes copies in a tenth of "
-        f"the samples would be found with probability {none_to(power.probability, 0):.2f} only.",
+        "undecided": undecided,
     }[found]
     return same + words if same else words[0].upper() + words[1:]
 
@@ -1775,4 +1797,6 @@ def percent(share: float | None) -> str:
 
 def p_text(p_value: float | None) -> str:
     """A p-value in two digits."""
-    return "none" if p_value is None else f"{p_value:.2g}"
+    if p_value is None:
+        return "none"
+    return "< 1e-300" if p_value == 0 else f"{p_value:.2g}"

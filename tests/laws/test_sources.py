@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genonset import noise, seeds, sources
-from genonset.noise import NoiseProcess, OrnsteinUhlenbeck
+from genonset.noise import NoiseProcess, OrnsteinUhlenbeck, TabulatedVariancePreserving
 from genonset.sources import Empirical, ExactSource, Gaussian, GaussianMixture
 
 DENSE = torch.tensor([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 0.5]]).double()
@@ -25,12 +25,14 @@ PROCESSES = {
     "ou": OrnsteinUhlenbeck(),
     "ou, paper": OrnsteinUhlenbeck(horizon=2.0, noise_scale=0.0183156),
     "ou, long": OrnsteinUhlenbeck(horizon=12.0, noise_scale=3.0),
+    "table": TabulatedVariancePreserving(schedule=(0.01, 0.3, 0.02, 0.6)),
     **{
         name: process()
         for name, process in vars(noise).items()
         if inspect.isclass(process)
         and issubclass(process, NoiseProcess)
         and not inspect.isabstract(process)
+        and process is not TabulatedVariancePreserving
     },
 }
 sources_ = pytest.mark.parametrize("source", EXACT.values(), ids=EXACT.keys())
