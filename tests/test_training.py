@@ -654,3 +654,18 @@ def test_a_denoiser_of_unknown_noise():
     monitor = Monitor(points(8), points(8, name="h"))
     with pytest.raises(ConfigError, match="noise process of a AffineDenoiser"):
         monitor(1, AffineDenoiser(torch.zeros(4), torch.eye(4), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("Monitor(x.numpy(), x)", "from_numpy"),
+        ("Monitor(x, x).probe(1, torch.nn.Linear(4, 4))", "NeuralDenoiser"),
+    ],
+)
+def test_a_monitor_says_what_it_takes(call, said):
+    """In a process without the run-time checks of annotations that these tests install."""
+    code = f"import torch; from genonset import Monitor; x = torch.randn(9, 4); {call}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 1
+    assert said in found.stderr.splitlines()[-1]

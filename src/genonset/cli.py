@@ -5,6 +5,7 @@ instant. Results go to standard output, progress and messages to standard error.
 done, 1 some cells failed, 2 refused, 3 the verdict asked for was reached, 130 interrupted.
 """
 
+import inspect
 import json
 import signal
 import sys
@@ -600,8 +601,16 @@ def _list_theory(as_json: bool) -> None:
         _print_json({"theory": entries})
         return
     for name, function in FORMULAS.items():
-        print(f"{name}\n    {section(function, 'Regime')}\n    {section(function, 'Reference')}")
-    _say("Next: genonset theory one-step-affinity-rate gamma=1.1:10:50 u=0.98 --plot")
+        arguments = " ".join(inspect.signature(function).parameters)
+        print(f"{name}  {arguments}")
+        for text in ((function.__doc__ or "").splitlines()[0], section(function, "Regime")):
+            print(f"    {text}")
+        print(f"    {section(function, 'Reference')}")
+    _say(
+        "Arguments are numbers, lists 3,3,1 or ranges first:last:count, evenly in the logarithm; "
+        "of dim and spectrum one is given. The formulas stand in docs/theory.md.\n"
+        "Next: genonset theory one-step-affinity-rate gamma=1.1:10:50 u=0.98 --plot"
+    )
 
 
 @app.command(name="list")

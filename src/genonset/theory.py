@@ -22,6 +22,7 @@ Arguments that make no sense raise ConfigError; where an approximation becomes r
 RegimeWarning says so. The section `Regime` of a docstring is what `genonset theory` lists.
 """
 
+import difflib
 import inspect
 import json
 import math
@@ -1870,7 +1871,11 @@ def find(name: str) -> Callable[..., Any]:
     """
     function = FORMULAS.get(name.replace("-", "_"))
     if function is None:
-        raise ConfigError(f"No prediction is called {name!r}; there are {', '.join(FORMULAS)}.")
+        near = difflib.get_close_matches(name.replace("-", "_"), FORMULAS, n=1)
+        guess = f", did you mean {near[0]}?" if near else "."
+        raise ConfigError(
+            f"No prediction is called {name!r}{guess} There are {', '.join(FORMULAS)}."
+        )
     return function
 
 

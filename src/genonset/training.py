@@ -639,7 +639,7 @@ class Monitor:
         times: shares of the horizon at which the loss is taken.
         factor: of the grid of steps; at least 1.
         share: bound on the probes' share of the training time, or None.
-        path: a CSV that is rewritten after each probe.
+        path: a CSV that is rewritten, whole, after each probe of this monitor.
         seed: of the monitor's own draws.
 
     Attributes:
@@ -666,6 +666,11 @@ class Monitor:
         seed: int = 0,
     ) -> None:
         sets = [training, held_out, held_out if fresh is None else fresh]
+        if not all(isinstance(s, Tensor) for s in sets):
+            raise DataError(
+                "A monitor takes tensors, got "
+                f"{', '.join(type(s).__name__ for s in sets)}. Use torch.from_numpy(array)."
+            )
         if any(len(s) < 2 or s.shape[1:] != training.shape[1:] for s in sets):
             raise DataError(
                 "A monitor takes sets of at least 2 points of one shape, got "
@@ -749,6 +754,11 @@ class Monitor:
         """Probe now, whatever the grid and the share say; nothing if this step was probed."""
         if self.probes and self.probes[-1].step >= step:
             return None
+        if not isinstance(denoiser, Denoiser):
+            raise ConfigError(
+                f"A monitor watches a denoiser, got {type(denoiser).__name__}. Wrap a network as "
+                "NeuralDenoiser(network, noise, target)."
+            )
         started = time.perf_counter()
         self._started = self._started or started
         denoiser.shape = denoiser.shape or tuple(self.training.shape[1:])

@@ -1,6 +1,7 @@
 """`genonset theory` as a user meets it."""
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -42,7 +43,9 @@ def test_lists_every_prediction_with_its_regime(tmp_path):
     code, out, _ = genonset("theory", cwd=tmp_path)
     assert code == 0
     for name, function in theory.FORMULAS.items():
-        assert f"{name}\n    {theory.section(function, 'Regime')}" in out
+        block = out[out.index(f"{name}  ") :].split("theory note")[0]
+        assert theory.section(function, "Regime") in block
+        assert all(argument in block for argument in inspect.signature(function).parameters)
     code, out, _ = genonset("theory", "--json", cwd=tmp_path)
     listed = {entry["name"]: entry for entry in json.loads(out)["theory"]}
     assert set(listed) == set(theory.FORMULAS)

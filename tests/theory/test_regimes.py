@@ -322,7 +322,7 @@ def test_notes_carry_regime_warnings():
 
 
 @pytest.mark.parametrize(("name", "texts", "message"), [
-    ("nothing", {}, "No prediction is called 'nothing'; there are noise_to_signal"),
+    ("nothing", {}, "No prediction is called 'nothing'. There are noise_to_signal"),
     ("collapse_time", {"n": "9", "mass": "2"}, "does not take mass; its arguments are n, dim"),
     ("collapse_time", {"dim": "2"}, "lacks n; its arguments are n, dim, spectrum, noise_scale=1"),
     ("collapse_time", {"n": "many", "dim": "2"}, "n=many cannot be read; accepted are"),
