@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import integrate, stats
 
 from genonset import distances, figures, seeds
-from genonset.criteria import Reference
+from genonset.criteria import GROUPS, Reference
 from genonset.distances import Smoothed
 from genonset.errors import DataError, StoreError
 from genonset.experiment import Result
@@ -223,6 +223,28 @@ def test_no_phase_diagram_without_a_numeric_axis_or_regimes(tmp_path, results):
     axes = {"model.ridge": (0.1, 1.0)}
     bare = run(tmp_path / "bare", axes=axes, criteria=["kl_to_source"], n=[8, 30], replicates=3)
     assert "phases" not in [drawn.name for drawn in figures.all_figures(bare)]
+
+
+def test_what_training_took_is_drawn_and_unreached_times_are_counted(tmp_path):
+    def took(n, rng):
+        facts = {
+            "n_parameters": 6690.0,
+            "n_steps": 60.0,
+            "training_loss": 0.3,
+            "tau_gen": 10.0 + rng.random(),
+            "tau_mem": 5.0 * n if n < 20 else math.inf,
+        }
+        return {"model": facts, "memorizer": {}, "oracle": {}, "null": {}}
+
+    model = {"kind": "mlp", "steps": 60}
+    found = run(tmp_path / "run", values=took, criteria=["training_time"], model=model)
+    (drawn,) = [d for d in figures.all_figures(found) if d.name == "training"]
+    assert {row["criterion"] for row in drawn.rows} == {*GROUPS["training_time"]}
+    assert [r["value"] for r in drawn.rows if r["criterion"] == "tau_mem"][:3] == [40, 60, 90]
+    titles = {axes.get_title(loc="left") for axes in drawn.figure.axes}
+    assert {"parameters", "training loss"} <= titles
+    words = [text.get_text() for axes in drawn.figure.axes for text in axes.texts]
+    assert any("100 unreached runs" in word for word in words), words
 
 
 # -- the unit of errors ------------------------------------------------------------------------

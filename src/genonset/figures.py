@@ -712,6 +712,35 @@ def _infinite_words(rows: Sequence[Row], setting: Setting) -> str:
     return f"{sum(r['infinite'] for r in mine)} infinite runs, n ≤ {mine[-1]['n']}"
 
 
+def training(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """What training took: parameters, steps, the loss, and the times tau_gen and tau_mem."""
+    names = [c for c in results.sweep.measured if CRITERIA[c].axis == "training"]
+    panels = []
+    for name in names:
+        rows = [row for s in settings for row in curve(results, name, "model", s,
+                                                       statistic="median")]  # fmt: skip
+        unreached = [_infinite_words(rows, s).replace("infinite", "unreached") for s in settings]
+        panels.append(
+            Panel(
+                title=CRITERIA[name].title,
+                notes=_for_settings(settings, unreached),
+                rows=rows,
+                settings=settings,
+                sizes=results.sweep.n,
+            )
+        )
+    return _page(
+        "training",
+        "What did training take?",
+        "Medians over runs with intervals from order statistics. The budget is the number of "
+        "gradient steps, the same at every n unless the spec gives epochs. τ_gen is the step at "
+        "which quality came within twice that of fresh points, τ_mem the step at which a tenth of "
+        "the samples was memorized beyond chance; runs that did not reach one are counted above "
+        "its panel and not drawn.",
+        panels,
+    )
+
+
 def errors(results: Results, settings: Sequence[Setting]) -> Drawn:
     """The kernel errors E_TG and E_OG against n, in units of equation (2).
 
@@ -1355,6 +1384,8 @@ def _figures_of(results: Results, settings: Sequence[Setting]) -> Iterator[Drawn
         yield memorization(results, settings)
     if "quality" in axes:
         yield quality(results, settings)
+    if "training" in axes and results.records:
+        yield training(results, settings)
     for setting in settings:
         overlay = predicted(results, setting)
         if overlay is not None:

@@ -367,7 +367,7 @@ def _value_tables(results: Results, drawn: Sequence[Drawn]) -> Iterator[dict[str
     rows = [
         row
         for figure in drawn
-        if figure.name in ("memorization", "quality", "errors")
+        if figure.name in ("memorization", "quality", "training", "errors")
         for row in figure.rows
         if row["n"] is not None
     ]
