@@ -137,6 +137,8 @@ def _run(
     with redirect_stdout(sys.stderr):
         resolved = resolve(chosen)
     _note_data(resolved)
+    if resolved.most_replicates < 3:
+        _say("An interval needs at least 3 replicates; with fewer no onset can be estimated.")
     try:
         with (
             redirect_stdout(sys.stderr),
@@ -289,6 +291,11 @@ def onset(
 ) -> None:
     """Estimate where memorization ends, with its interval."""
     if run.suffix == ".csv":
+        if suggest or scaling or criterion:
+            raise ConfigError(
+                "--suggest, --scaling and --criterion are for run folders; a CURVE.csv takes "
+                "--law and --json."
+            )
         _curve_onset(run, law, as_json)
         return
     if scaling:

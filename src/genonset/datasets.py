@@ -759,6 +759,13 @@ def read(
         DataError: if it cannot be read; the message says what can.
     """
     path = Path(path)
+    if not path.exists():
+        raise DataError(
+            f"{_quote(path)} does not exist; a folder of images, an array file (.npy, .npz, .pt, "
+            f".safetensors) or a table ({', '.join(_TABLE_ENDINGS)}) is needed."
+        )
+    if path.is_file() and path.suffix.lower() in _IMAGE_ENDINGS:
+        raise DataError(f"{_quote(path)} is one image; pass the folder of images it lies in.")
     if path.is_dir():
         return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
     if path.suffix.lower() in _TABLE_ENDINGS:

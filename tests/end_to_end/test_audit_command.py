@@ -173,7 +173,8 @@ def test_folders_that_are_refused(pictures, tmp_path):
     loop = folder(tmp_path / "loop", small)
     (loop / "again").symlink_to(loop)
     refused(audit(pictures, generated=loop), "has no end")
-    refused(audit(pictures, generated=tmp_path / "nowhere"), "does not exist")
+    refused(audit(pictures, generated=tmp_path / "nowhere"), "does not exist", "folder", ".csv")
+    refused(audit(pictures, generated=next(big.iterdir())), "one image", "pass the folder")
 
 
 def test_arrays_and_pickles_that_are_refused(pictures, tmp_path):

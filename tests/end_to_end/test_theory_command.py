@@ -163,7 +163,7 @@ def test_onset_of_a_published_curve(tmp_path):
     found = json.loads(out)
     assert (found["law"], found["censored"]) == ("exponential", "no")
     assert found["low"] < found["onset"] < found["high"]
-    for words in (["--law", "cubic"], ["absent.csv"]):
+    for words in (["--law", "cubic"], ["absent.csv"], ["--suggest"], ["--criterion", "delta"]):
         arguments = words if words[0].endswith(".csv") else ["curve.csv", *words]
         code, out, err = genonset("onset", *arguments, cwd=tmp_path)
         assert (code, out) == (2, "")
