@@ -10,8 +10,9 @@ from genonset import seeds
 from genonset.criteria import Generated, Reference, Scene, criterion_onset, evaluate
 from genonset.distances import Smoothed
 from genonset.experiment import resolve, run_cell
-from genonset.figures import all_figures
+from genonset.figures import position
 from genonset.published import PublishedNetworkArithmetic
+from genonset.report import _basis, _settings
 from genonset.spec import Sweep, reproduction
 from genonset.store import Results, Store
 from genonset.sweep import run_sweep
@@ -190,7 +191,7 @@ def small(**changes):
     options = reproduction("unet-gaussian", n=(50, 150), replicates=2).model_dump(
         mode="json", exclude_none=True
     )
-    options["n_original"] = 200
+    options |= {"n_original": 200, "criteria": ["coordinate_kernel_l2", "train_bias", "n_steps"]}
     options["model"] |= {"width": 2, "steps": 3}
     options["model"]["sampler"]["n_steps"] = 3
     options["variants"]["published"] |= {"model.width": 2, "model.sampler.n_steps": 3}
@@ -212,9 +213,15 @@ def test_shipped_experiment_in_small(tmp_path):
         assert signs.tolist() == [[positive] * 2] * 2
         held_out = results.matrix("coordinate_delta_held_out_positive", "memorizer", setting)
         assert not held_out.any()
-    counts = results.matrix("train_bias_p", "memorizer", published)
-    assert (counts > 1e-4).all()  # 10 samples say no more
-    assert {"position", "memorization", "paper"} <= {d.name for d in all_figures(results)}
+    assert "passes 1/4" in _basis(results)
+    said = dict(_settings(results))
+    assert (said["generated points (published)"], said["generated points (corrected)"]) == (
+        "10",
+        "100",
+    )
+    drawn = position(results, results.settings)
+    assert "to an equally large set" in drawn.how_to_read
+    assert {row["value"] for row in drawn.rows if row["role"] == "memorizer"} == {0.0}
 
 
 def test_quirks_are_options_of_the_spec():
