@@ -505,7 +505,10 @@ def status(run: Run, as_json: Json = False) -> None:
 @app.command()
 def reproduce(
     name: Annotated[
-        str, typer.Argument(help="linear-d16, linear-d100, linear for both, or discretization.")
+        str,
+        typer.Argument(
+            help="linear-d16, linear-d100, linear for both, unet-gaussian, or discretization."
+        ),
     ],
     variant: Annotated[
         str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")

@@ -14,7 +14,13 @@ kernels, and rho_G the generated law:
 
 Delta is formed in log space (`distances.kernel_delta`); its log ratio D < 0 means delta > 0 and
 is kept beside it. If the generator does not depend on T, then T and H are exchangeable, hence
-P(delta_held_out > 0) = 1/2 exactly, for any law, model and n: theory note (A11).
+P(delta_held_out > 0) = 1/2 exactly, for any law, model and n: theory note (A11). The same holds
+of (2) and (3) one coordinate at a time, between samples and sets, of equal widths std / size:
+
+    (2')  coordinate_delta, (3') coordinate_delta_held_out    with `distances.coordinate_kernel_l2`
+
+There every term is of the size of 1 / std, and the plain difference resolves its sign. The oracle
+has a coordinate_delta of mean -(4 pi)^(-1/2) (1/n - 1/N) / std, hence P < 1/2 at n < N: (A13).
 
     (4)  log_likelihood_gap = mean_T log p_G - mean_H log p_G,   p_G smoothed like T  (A12)
 """
@@ -92,6 +98,18 @@ CRITERIA: dict[str, Criterion] = {
         axis="error",
         title="E_OG per coordinate",
         summary="The same for the original set.",
+    ),
+    "coordinate_delta": Criterion(
+        axis="memorization",
+        title="P(Δ > 0) per coordinate",
+        summary="Share of runs nearer to the original than to the training set, coordinate by "
+        "coordinate, as published for the U-Net; a perfect generator stays below 1/2 at n < N.",
+    ),
+    "coordinate_delta_held_out": Criterion(
+        axis="memorization",
+        title="P(Δ > 0) per coordinate, held-out",
+        summary="The same against an equally large held-out set: 0 for a memorizer, exactly 1/2 "
+        "for any generator that does not depend on its training set.",
     ),
     "hellinger_squared": Criterion(
         axis="quality",
@@ -236,15 +254,28 @@ CRITERIA: dict[str, Criterion] = {
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "kernel_l2": ("kernel_l2_training", "kernel_l2_original", "delta", "delta_held_out"),
-    "coordinate_kernel_l2": ("coordinate_kernel_l2_training", "coordinate_kernel_l2_original"),
+    "coordinate_kernel_l2": (
+        "coordinate_kernel_l2_training",
+        "coordinate_kernel_l2_original",
+        "coordinate_delta",
+        "coordinate_delta_held_out",
+    ),
     "label_test": ("train_bias", "copying"),
     "collapse": ("collapse_time", "own_weight", "posterior_entropy", "participation_ratio"),
     "training_time": ("n_parameters", "n_steps", "training_loss", "tau_gen", "tau_mem"),
 }
 
+CEILINGS: dict[str, float] = {
+    "delta": 1.0,
+    "delta_held_out": 0.5,
+    "coordinate_delta": 1.0,
+    "coordinate_delta_held_out": 0.5,
+}
+"""Criteria read by their sign, with the share of positive ones at which they end; an onset is
+where the share is half of that."""
+
 DERIVED: dict[str, str] = {
-    "delta_positive": "delta",
-    "delta_held_out_positive": "delta_held_out",
+    **{f"{name}_positive": name for name in CEILINGS},
     "train_bias_z": "train_bias",
     "train_bias_p": "train_bias",
     "copying_p": "copying",
@@ -378,11 +409,15 @@ def _kernel(scene: Scene) -> dict[str, float]:
 
 
 def _coordinates(scene: Scene) -> dict[str, float]:
+    training, original, held_out = (
+        distances.coordinate_kernel_l2(scene.samples, reference.points, scene.std)
+        for reference in (scene.training, scene.original, scene.held_out)
+    )
     return {
-        f"coordinate_kernel_l2_{name}": distances.coordinate_kernel_l2(
-            scene.samples, reference.points, scene.std
-        )
-        for name, reference in (("training", scene.training), ("original", scene.original))
+        "coordinate_kernel_l2_training": training,
+        "coordinate_kernel_l2_original": original,
+        "coordinate_delta": training - original,
+        "coordinate_delta_held_out": training - held_out,
     }
 
 
@@ -549,7 +584,8 @@ def criterion_onset(
     """The onset of one criterion, read as the theory allows.
 
     The sign of a delta has known ends, so its n* is where P crosses their middle (1/2; 1/4 for
-    the size-matched delta, whose ceiling is 1/2); it is fitted on the log ratio behind the sign.
+    the size-matched delta, whose ceiling is 1/2); it is fitted on the log ratio behind the sign,
+    where there is one.
     Other memorization criteria are read between the measured poles. Quality criteria have no
     such position: their n is where they come within a factor 2 of the closed-form floor of the
     model, or of the oracle where there is none.
@@ -563,15 +599,14 @@ def criterion_onset(
         confidence: of the interval.
     """
     model = tables["model"]
-    if name in ("delta", "delta_held_out"):
-        matched = name == "delta_held_out"
-        ceiling, quantile = (0.5, 0.25) if matched else (1.0, 0.5)
+    if name in CEILINGS:
+        ceiling = CEILINGS[name]
         ratio = tables["log_ratio"]
         if np.isfinite(ratio).any():
             return estimate_onset(
                 n,
                 values=ratio,
-                quantile=quantile,
+                quantile=ceiling / 2,
                 level=0.0,
                 ceiling=ceiling,
                 confidence=confidence,

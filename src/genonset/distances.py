@@ -653,7 +653,7 @@ def coordinate_kernel_l2(
 
     Returns:
         The mean, clipped at 0 against rounding. Its unit is 1 / std; the published code returns
-        sqrt(2 pi) std times this.
+        sqrt(2 pi) times this.
 
     Raises:
         DataError: if shapes disagree, values are not finite or std is not positive.

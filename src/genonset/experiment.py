@@ -45,10 +45,10 @@ from genonset.spec import (
     AnySource,
     Cell,
     ExactModel,
+    ImageModel,
     Measurement,
     NetworkModel,
     Sweep,
-    UNetModel,
 )
 from genonset.tensors import Samples, Vectors, flatten
 from genonset.training import Monitor
@@ -275,7 +275,7 @@ def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Gener
         draw=lambda n, g: points.oracle[:n],
         law=source if isinstance(source, Gaussian | GaussianMixture) else None,
     )
-    return model, memorizer, cell.model.judge(oracle)
+    return model, cell.model.judge(memorizer), cell.model.judge(oracle)
 
 
 def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) -> Generated:
@@ -287,7 +287,7 @@ def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) 
         return model.ideal(source)
     if not isinstance(model, NetworkModel):
         return model.fit(rows, generator=generator)
-    world, wants_images = build(cell.source), isinstance(model, UNetModel)
+    world, wants_images = build(cell.source), isinstance(model, ImageModel)
 
     def shaped(rows: Vectors) -> Samples:
         if isinstance(world, Dataset):

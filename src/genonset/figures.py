@@ -41,7 +41,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
 from genonset import theory
-from genonset.criteria import CRITERIA, ROLES
+from genonset.criteria import CEILINGS, CRITERIA, ROLES
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
@@ -124,7 +124,7 @@ WIDE, NARROW = 7.4, 3.5
 TOGETHER = 6
 """More settings than this get their figures each."""
 
-MIDPOINTS = {"delta": 0.5, "delta_held_out": 0.25}
+MIDPOINTS = {name: ceiling / 2 for name, ceiling in CEILINGS.items()}
 """Shares of positive Δ at which an onset is read."""
 
 
@@ -583,7 +583,8 @@ def position(results: Results, settings: Sequence[Setting]) -> Drawn:
     if CRITERIA[name].axis == "quality":
         panel, how_to_read = _quality_panel(results, name, settings), HOW_QUALITY
     elif name in MIDPOINTS:
-        panel, how_to_read = _memorization_panel(results, name, settings), HOW_POSITION[name]
+        how_to_read = HOW_POSITION[name.removeprefix("coordinate_")]
+        panel = _memorization_panel(results, name, settings)
         panel = replace(panel, y_label="share of runs with Δ > 0")
     else:
         panel, how_to_read = (
@@ -641,7 +642,7 @@ def memorization(results: Results, settings: Sequence[Setting]) -> Drawn:
 
 def _memorization_panel(results: Results, name: str, settings: Sequence[Setting]) -> Panel:
     lines = [(MIDPOINTS[name], MIDDLE, None)] if name in MIDPOINTS else []
-    if name == "delta_held_out":
+    if CEILINGS.get(name) == 0.5:
         lines.append((0.5, EXPECTED, None))
     return Panel(
         title=CRITERIA[name].title,
@@ -874,7 +875,7 @@ def _draw_phases(axes: Axes, panel: tuple[str, str, Sequence[Row]]) -> None:
     axes.grid(visible=False)
 
 
-PAPER = (*ERRORS, "delta", "delta_held_out", "hellinger_squared", "affinity_rate")
+PAPER = (*ERRORS, *MIDPOINTS, "hellinger_squared", "affinity_rate")
 
 
 def compare(several: Sequence[Results]) -> Drawn:

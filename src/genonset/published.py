@@ -1,4 +1,6 @@
-"""The linear experiment's arithmetic as its published code has it, each quirk a named switch.
+"""The arithmetic of the published experiments as their code has it, each quirk a named switch.
+
+The linear experiment, `PublishedArithmetic`.
 
 With B the regression slope, c = alpha² v + sigma² the scalar start and mu the generated mean:
 
@@ -17,12 +19,35 @@ float32 they differ by up to 1e-6 of their size; at d = 100 and n near d all oth
 1e-14 of it, so that there the sign of Delta is a property of rounding. With the three switches
 off, (4) is the corrected error times (2 pi)^((d-1)/2), a constant that changes no sign.
 
-Source: the code published with Halder and Pehlevan, `LDM.py`; its drawing of data and its
-regression in float32 are not imitated.
+The U-Net experiment, `PublishedNetworkArithmetic`. Data x lie in [-1, 1] here, with standard
+deviation s; a network is trained on them, and g is what it generates:
+
+    (6)  the last n - floor(0.9 n) training points are not trained on nor compared    `set_aside`
+    (7)  g := min(max(g, -1), 1)                                                      `clip`
+    (8)  E_TG = d((g + 1)/2, x), E_OG = d((g + 1)/2, 255 (x + 1)/2)                   `mixed_units`
+
+with d the mean over coordinates of int (rho - rho')², each set smoothed with the width s/2 / size
+that belongs to data in [0, 1]. In that width a set of standard deviation s' overlaps with itself
+by about
+
+    (9)  1 / (sqrt(pi) s) + 1 / (2 sqrt(pi) s'),    s' = s (training) or 255 s/2 (original)
+
+its points with themselves first, with one another second. The original set lies beyond the reach
+of the generated one, so that E_OG holds no cross term. E_TG holds the larger second term of (9)
+and a cross term, which is smaller unless many values of (g + 1)/2 lie near 0, where the training
+set has its mean. Hence Delta = E_TG - E_OG > 0 for exact copies and a perfect generator alike,
+and Delta < 0 for one so wide that (7) acts. With `mixed_units` off all three sets and the width
+are in the units of the data.
+
+Source: the code published with Halder and Pehlevan, `LDM.py`, `simulation.py` and `model.py`.
+Their drawing of data, their regression and their sums in float32 are not imitated, nor the
+network's whole times, nor the sampler's larger noise (beta instead of the posterior variance) and
+the one step by which it lags behind its schedule.
 """
 
 import math
-from dataclasses import dataclass
+import operator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +59,7 @@ from genonset.errors import DataError
 from genonset.noise import NoiseProcess
 from genonset.samplers import OneStep, estimated_start
 from genonset.sources import Gaussian
-from genonset.tensors import Vectors
+from genonset.tensors import Samples, Vectors
 
 _CUTOFF = math.exp(-25)
 
@@ -117,6 +142,48 @@ class PublishedArithmetic:
         """The determinant, 0 where (3) says so."""
         value = float(eigenvalues.log().sum().exp())
         return 0.0 if self.determinant_cutoff and value <= _CUTOFF else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedNetworkArithmetic:
+    """The switches of (6) to (8); all on is the code as published, all off is correct."""
+
+    set_aside: bool = True
+    clip: bool = True
+    mixed_units: bool = True
+
+    def trained(self, training: Samples) -> Samples:
+        """The rows of a training set that (6) leaves."""
+        return training[: int(len(training) * 0.9)] if self.set_aside else training
+
+    def judge(self, generated: Generated) -> Generated:
+        """The same generator, with the range of (7) and criteria that use this arithmetic."""
+
+        def draw(n: int, generator: torch.Generator) -> Samples:
+            samples = generated.draw(n, generator)
+            return samples.clamp(-1, 1) if self.clip else samples
+
+        return replace(
+            generated,
+            draw=draw,
+            own={
+                "coordinate_kernel_l2_training": lambda s: self.errors(s)[0],
+                "coordinate_kernel_l2_original": lambda s: self.errors(s)[1],
+                "coordinate_delta": lambda s: operator.sub(*self.errors(s)),
+            },
+        )
+
+    def errors(self, scene: Scene) -> tuple[float, float]:
+        """E_TG and E_OG of equation (8)."""
+        samples, std = scene.samples, scene.std
+        training, original = self.trained(scene.training.points), scene.original.points
+        if self.mixed_units:
+            samples, std = (samples + 1) / 2, std / 2
+            original = 255 * (original + 1) / 2
+        return (
+            distances.coordinate_kernel_l2(samples, training, std),
+            distances.coordinate_kernel_l2(samples, original, std),
+        )
 
 
 def _isotropic(scene: Scene) -> Gaussian:

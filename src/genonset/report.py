@@ -240,11 +240,12 @@ def _percent(share: float) -> str:
 def _basis(results: Results) -> str:
     """What the number in the answer is, once for all settings."""
     name = results.sweep.headline_criterion
+    middle = f"where {CRITERIA[name].title} is halfway between the memorizer and the oracle"
     kind = {
         "delta": "the training size at which half of the runs have Δ > 0",
         "delta_held_out": "the training size at which P(Δ > 0), 0 for a memorizer and 1/2 for a "
         "generator that does not depend on its training set, passes 1/4",
-    }.get(name, f"where {CRITERIA[name].title} is halfway between the memorizer and the oracle")
+    }.get(name.removeprefix("coordinate_"), middle)
     if CRITERIA[name].axis == "quality":
         kind = f"where the median of {CRITERIA[name].title} is a factor 2 from its floor"
     return (
@@ -448,7 +449,11 @@ def _settings(results: Results) -> Iterator[tuple[str, str]]:
     else:
         yield from ((f"kernel width ({place})", words) for place, words in widths.items())
     yield "original points", f"{sweep.n_original or 'by default'}"
-    yield "generated points", f"{sweep.n_generated or 'by default'}"
+    counts = {label(s): sweep.measurement(s).n_generated for s in results.settings}
+    if len(set(counts.values())) == 1:
+        yield "generated points", f"{sweep.n_generated or 'by default'}"
+    else:
+        yield from ((f"generated points ({place})", f"{m}") for place, m in counts.items())
     smallest = smallest_log_ratio(results)
     if smallest is not None:
         yield "sign of Δ", _ratio_words(smallest)

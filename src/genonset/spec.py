@@ -52,7 +52,7 @@ from genonset.noise import (
     VarianceExploding,
     VariancePreserving,
 )
-from genonset.published import PublishedArithmetic
+from genonset.published import PublishedArithmetic, PublishedNetworkArithmetic
 from genonset.samplers import (
     DDIM,
     DDPM,
@@ -715,10 +715,9 @@ class MLPModel(NetworkModel):
         return ResidualMLP(math.prod(shape), self.width)
 
 
-class UNetModel(NetworkModel):
-    """The paper's U-Net on images; from vectors, square images of `channels`."""
+class ImageModel(NetworkModel):
+    """The U-Net with its options, whatever its criteria."""
 
-    kind: Literal["unet"]
     width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
     attention: bool = True
     channels: Count = 1
@@ -750,6 +749,43 @@ class UNetModel(NetworkModel):
                 f"{rows.shape[2]}x{rows.shape[3]}. Use kind = 'mlp'."
             )
         return rows
+
+
+class UNetModel(ImageModel):
+    """The paper's U-Net on images; from vectors, square images of `channels`."""
+
+    kind: Literal["unet"]
+
+
+class UNetPublished(ImageModel):
+    """The same network through the arithmetic of the published code, each quirk a switch."""
+
+    kind: Literal["unet_published"]
+    set_aside: bool = True
+    clip: bool = True
+    mixed_units: bool = True
+
+    @property
+    def arithmetic(self) -> PublishedNetworkArithmetic:
+        """The switches, as the arithmetic takes them."""
+        return PublishedNetworkArithmetic(
+            set_aside=self.set_aside, clip=self.clip, mixed_units=self.mixed_units
+        )
+
+    def fit(
+        self,
+        training: Samples,
+        *,
+        generator: torch.Generator,
+        monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
+    ) -> Generated:
+        """Train on the points that are not set aside; the criteria follow the published code."""
+        trained = self.arithmetic.trained(training)
+        return self.judge(super().fit(trained, generator=generator, monitor=monitor))
+
+    def judge(self, oracle: Generated) -> Generated:
+        """A pole, judged by the published arithmetic too."""
+        return self.arithmetic.judge(oracle)
 
 
 def _resolve(target: str) -> Callable[..., Any]:
@@ -798,7 +834,8 @@ AnyModel = Annotated[
     | KernelModel
     | PythonModel
     | MLPModel
-    | UNetModel,
+    | UNetModel
+    | UNetPublished,
     Field(discriminator="kind"),
 ]
 LINEAR = ("linear_one_step", "linear_one_step_published")
@@ -1128,6 +1165,7 @@ MODELS: list[type[Table]] = [
     PythonModel,
     MLPModel,
     UNetModel,
+    UNetPublished,
 ]
 _KINDS: list[type[Table]] = [*NOISES, PowerLaw, LowRank, *SOURCES, *MODELS]
 

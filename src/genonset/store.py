@@ -406,7 +406,8 @@ class Results:
         counts: dict[int, dict[str, int]] = {n: {} for n in self.sweep.n}
         if not {"train_bias", "sliced_wasserstein"} <= set(self.sweep.measured):
             return counts
-        power = {n: verdict.copying_power(self.sweep.n_generated or 0, n, n) for n in self.sweep.n}
+        n_generated = self.sweep.measurement(setting).n_generated or 0
+        power = {n: verdict.copying_power(n_generated, n, n) for n in self.sweep.n}
         for r in self.records:
             if dict(r.setting) == dict(setting) and r.row.status == "done":
                 model, oracle = r.row.values["model"], r.row.values["oracle"]
