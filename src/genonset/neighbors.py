@@ -139,7 +139,7 @@ def nearest(
     indices = queries.new_empty(len(queries), k, dtype=torch.int64)
     certain = queries.new_zeros(len(queries), dtype=torch.bool)
     if _worth_shortlists(queries, points, k):
-        for part in _left(certain, memory // (8 * points.shape[1] + 32 * _slots(k))):
+        for part in _left(certain, memory // (4 * points.shape[1] + 20 * _slots(k))):
             found = _Shortlists(queries[part], points, k, unit, memory).nearest()
             distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
@@ -189,7 +189,7 @@ def _fast_bfloat16() -> bool:
 
 def _slots(k: int) -> int:
     """Number of points that a shortlist holds."""
-    return 8 * k + 64
+    return 4 * k + 64
 
 
 def _slices(n: int, step: int) -> Sequence[slice]:
@@ -237,7 +237,8 @@ class _Shortlists:
         (m, dim), n, k = self.queries.shape, len(self.points), self.k
         for columns, rows, values in self._products(1):
             self._list(columns.start, rows, values)
-        self._tighten(torch.arange(m))
+        for some in torch.arange(m).split(1024):
+            self._tighten(some)
         distances = self.threshold.new_full((m, k), math.inf)
         indices = self.columns.new_zeros(m, k)
         order = self.count.argsort()
@@ -284,7 +285,7 @@ class _Shortlists:
         """What about k points of a sample stay below; any other value would do as well."""
         n, k = len(self.points), self.k
         step = max(1, min(8, n // (8 * k)))
-        strand = 8 if n // step >= 64 * k else 1
+        strand = 16 if n // step >= 128 * k else 2
         minima = [[] for _ in _slices(len(self.queries), self.height)]
         for _, rows, values in self._products(step):
             strands = values.view(len(values), strand, -1).amin(1)
@@ -304,20 +305,19 @@ class _Shortlists:
 
     def _list(self, start: int, rows: slice, values: Tensor) -> None:
         """List the pairs of a tile that are negative; give up on queries that have too many."""
-        words = (values.view(torch.int16) < 0).view(-1, 8)
-        some = words.view(torch.int64)[:, 0].nonzero()[:, 0]
-        word, lane = words[some].nonzero().unbind(1)
-        flat = 8 * some[word] + lane
-        row = flat // self.width
+        strands = values.view(torch.int16).view(len(values), 8, -1)
+        row, strand = (strands.amin(1) < 0).nonzero().unbind(1)
+        hit, lane = (strands[row, :, strand] < 0).nonzero().unbind(1)
+        row, column = row[hit], lane * strands.shape[2] + strand[hit]
         added = torch.bincount(row, minlength=len(values))
         slot = torch.arange(len(row)) + (self.count[rows] + added - added.cumsum(0))[row]
         self.count[rows] += added
         fits = slot < _slots(self.k)
-        flat, row, slot = flat[fits], row[fits], slot[fits]
-        value = values.flatten()[flat].double()
+        row, column, slot = row[fits], column[fits], slot[fits]
+        value = values[row, column].double()
         row += rows.start
         self.bounds[row, slot] = self.threshold[row] + value * _PAST
-        self.columns[row, slot] = flat % self.width + start
+        self.columns[row, slot] = column + start
         count = self.count[rows]
         lost = (count > _slots(self.k)).nonzero()[:, 0] + rows.start
         self.count[lost] = 0
@@ -424,10 +424,15 @@ def _of_candidates(
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
     distances = torch.cat(
-        [_direct(q[:, None], points[c.clamp(max=n - 1)])[:, 0] for q, c in pairs]
+        [_direct(q[:, None], _taken(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
     ).masked_fill(candidates == n, math.inf)
     distances, order = distances.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
+
+
+def _taken(points: Tensor, index: Tensor) -> Tensor:
+    """points[index], in half the time."""
+    return points.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
 def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
