@@ -22,6 +22,22 @@ points with the smallest b_kappa are the candidates of a query, and their distan
 Queries that are not certain are asked again in float64 with more candidates, and the few that are
 left by (1) for all pairs. Speed rests on the product, the result on (1) alone.
 
+Where the processor multiplies bfloat16 numbers, a coarser and faster bound goes first. With x'
+for x rounded to bfloat16, s = (1 - kappa) |p|²/2, any threshold t, and the Cauchy-Schwarz
+inequality,
+
+    (4)  q.p <= q'.p' + |q| |p - p'| + |q - q'| |p'|
+    (5)  b_kappa/2 - t >= (q', |q|, |q - q'|, 1, -t) . (-p', -|p - p'|, -|p'|, s, 1)
+
+so that the bound itself is one product, of rows with six more coordinates: lengths are rounded
+up, and s and t are sums of two bfloat16 numbers, at most s and exactly t. Products of bfloat16
+numbers are exact in float32; their sum, in any order, errs by gamma times the sum of magnitudes,
+which is below 1.02 (|q|² + |p|²) + 1.01 |t|: kappa has room for the first part, and kappa |t| for
+the second. Rounding the sum to bfloat16 keeps its sign. Where it is negative the point goes on
+the query's shortlist; of all others b_kappa >= 2 (t - kappa |t|). Any falling sequence of
+thresholds is right, since what is struck off a list has a bound above the last one; a good one
+makes lists of little more than k points. It starts from a sample and follows the lists.
+
 Assumed: finite coordinates, not so large or small that (1) leaves the range of float64.
 """
 
@@ -45,7 +61,7 @@ MEMORY = 1 << 26
 _SMALLEST, _LARGEST = 1e-140, 1e140  # magnitudes whose squares float64 holds with room to spare
 
 _UP, _DOWN, _PAST = 1 + 2.0**-6, 1 - 2.0**-15, 1 + 2.0**-7  # past what bfloat16 rounds off
-_LEEWAY = 1.6  # of the greatest error, beyond which hardly any is met; (4) has the last word
+_LEEWAY = 1.6  # times the greatest error: a guess that makes (3) hold for nearly all queries
 _FAR = 2.0**100
 
 
@@ -138,8 +154,9 @@ def nearest(
     distances = queries.new_empty(len(queries), k, dtype=torch.float64)
     indices = queries.new_empty(len(queries), k, dtype=torch.int64)
     certain = queries.new_zeros(len(queries), dtype=torch.bool)
-    if _worth_shortlists(queries, points, k):
-        for part in _left(certain, memory // (4 * points.shape[1] + 20 * _slots(k))):
+    n_together = memory // (4 * points.shape[1] + 20 * _slots(k))
+    if _worth_shortlists(queries, points, k, n_together) and 16 * len(points) <= memory:
+        for part in _left(certain, n_together):
             found = _Shortlists(queries[part], points, k, unit, memory).nearest()
             distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
@@ -169,10 +186,10 @@ def _stages(dim: int) -> Sequence[tuple[torch.dtype, int]]:
     return [*single, (torch.float64, 64)]
 
 
-def _worth_shortlists(queries: Tensor, points: Tensor, k: int) -> bool:
-    """Whether the product of (5) is much faster than that of (2), and large enough to gain."""
+def _worth_shortlists(queries: Tensor, points: Tensor, k: int, n_together: int) -> bool:
+    """Whether (5) is faster than (2): on this processor, for so many of such points."""
     (m, dim), n = queries.shape, len(points)
-    large = m >= 256 and n >= max(8192, 64 * k) and 128 <= dim < 1 << 16
+    large = min(m, n_together) >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
     return large and queries.device.type == points.device.type == "cpu" and _fast_bfloat16()
 
 
@@ -193,6 +210,7 @@ def _slots(k: int) -> int:
 
 
 def _slices(n: int, step: int) -> Sequence[slice]:
+    """The range of n in parts."""
     return [slice(start, min(n, start + step)) for start in range(0, n, step)]
 
 
@@ -214,7 +232,7 @@ class _Shortlists:
         x = (dim + 26) * torch.finfo(torch.float32).eps / 2
         self.kappa = 4 * x / (1 - x)
         self.centre = points[:: 1 + n // 1024].double().mean(0)
-        self.width = 8 * max(1, min(256, memory // (512 * dim)))
+        self.width = 16 * max(1, min(128, memory // (512 * dim)))
         self.height = max(1, min(m, 1024, memory // (16 * self.width)))
         self.left = queries.new_zeros(m, dim + 6, dtype=torch.bfloat16)
         self.right = queries.new_empty(self.width, dim + 6, dtype=torch.bfloat16)
@@ -233,7 +251,7 @@ class _Shortlists:
         self.highest = self.threshold.clone()
 
     def nearest(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Distances, indices, and for which queries (4) proves them right."""
+        """Distances, indices, and for which queries (3) proves them right."""
         (m, dim), n, k = self.queries.shape, len(self.points), self.k
         for columns, rows, values in self._products(1):
             self._list(columns.start, rows, values)
@@ -243,7 +261,7 @@ class _Shortlists:
         indices = self.columns.new_zeros(m, k)
         order = self.count.argsort()
         order = order[self.count[order] >= k]
-        for rows in order.split(256):
+        for rows in order.split(256) if len(order) else ():
             count = self.count[rows, None]
             listed = self.columns[rows, : int(count.max())]
             listed = listed.where(torch.arange(listed.shape[1]) < count, n)
@@ -296,7 +314,7 @@ class _Shortlists:
         return kth.double() + kth.abs() / 128 + slack
 
     def _lower(self, rows: Tensor, threshold: Tensor) -> None:
-        """Lower the thresholds that are above these."""
+        """Lower the thresholds that are above these, to slightly less."""
         lower = threshold < self.threshold[rows]
         rows, threshold = rows[lower], threshold[lower]
         two = _in_two(threshold - 2.0**-15 * threshold.abs())
