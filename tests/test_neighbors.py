@@ -225,3 +225,107 @@ def test_what_is_refused(queries, points, k, message):
 def test_memory_is_positive():
     with pytest.raises(ConfigError, match="positive number of bytes"):
         nearest(torch.zeros(2, 3), torch.zeros(4, 3), 1, memory=0)
+
+
+def lattice(n, seed):
+    """Integers, many at one distance from a query, and every point there twice."""
+    draw = torch.randint(-2, 3, (n // 2, 64), generator=torch.Generator().manual_seed(seed))
+    return draw.repeat(2, 1).float()
+
+
+def clusters(n, seed, width):
+    """Sorted by cluster, and narrow beside the distance of the clusters."""
+    centres = 10 * gaussian(8, 64, seed=99)
+    return centres.repeat_interleave(n // 8, 0) + width * gaussian(n, 64, seed=seed)
+
+
+SCREENED = {
+    "normal": lambda n, seed: gaussian(n, 64, seed=seed, dtype=torch.float32),
+    "far from the origin": lambda n, seed: (1e4 + gaussian(n, 64, seed=seed)).float(),
+    "few directions": lambda n, seed: gaussian(n, 3, seed=seed) @ gaussian(3, 64, seed=98),
+    "clusters": lambda n, seed: clusters(n, seed, 1.0),
+    "clusters that bfloat16 cannot see into": lambda n, seed: clusters(n, seed, 1e-3),
+    "more alike than a list keeps": lambda n, seed: (
+        gaussian(n // 50 + 1, 64, seed=97).repeat(50, 1)[:n] + 1e-4 * gaussian(n, 64, seed=seed)
+    ),
+    "all of nearly one length": lambda n, seed: (
+        torch.nn.functional.normalize(gaussian(n, 64, seed=seed), dim=1)
+        * (1 + 1e-7 * gaussian(n, 1, seed=seed + 7))
+    ),
+    "ties": lattice,
+    "lengths from 1e-4 to 1e4": lambda n, seed: (
+        gaussian(n, 64, seed=seed) * 10 ** gaussian(n, 1, seed=seed + 7).clamp(-4, 4)
+    ),
+}
+
+
+@pytest.mark.parametrize("k", [1, 20])
+@pytest.mark.parametrize("name", SCREENED)
+def test_shortlists_change_nothing(name, k, monkeypatch):
+    """Sizes for which the bfloat16 bound goes first, where the processor has it."""
+    queries, points = SCREENED[name](256, 1), SCREENED[name](8192, 2)
+    distances, indices = nearest(queries, points, k)
+    q, p = queries.double().numpy(), points.double().numpy()
+    for row in range(0, 256, 5):
+        expected = np.sqrt(((p - q[row]) ** 2).sum(1))
+        order = np.lexsort((np.arange(len(p)), expected))[:k]
+        np.testing.assert_array_equal(indices[row].numpy(), order)
+        np.testing.assert_allclose(distances[row].numpy(), expected[order], rtol=1e-12)
+    monkeypatch.setattr(neighbors, "_fast_bfloat16", lambda: False)
+    without = nearest(queries, points, k)
+    assert torch.equal(distances, without[0])
+    assert torch.equal(indices, without[1])
+
+
+def aligned(n):
+    """Rows of equal coordinates, so that all rounding errors add up; their mean is zero."""
+    lengths = 1 + torch.rand(n // 2, 1, generator=torch.Generator().manual_seed(n)).double()
+    return torch.cat([lengths, -lengths]).expand(-1, 64) / 4
+
+
+@pytest.mark.parametrize("points", [aligned(1000), gaussian(1000, 64), clusters(1000, 1, 1e-3)])
+def test_no_point_below_its_threshold_is_missed(points):
+    """Equation (5) pair by pair, with thresholds among the values: half of all are below them."""
+    unit = 2.0 ** math.frexp(float(points.abs().max()))[1]
+    queries = points[::3]
+    lists = neighbors._Shortlists(queries, points, 4, unit, neighbors.MEMORY)
+    q, p = ((x - points.mean(0)) / unit for x in (queries, points))
+    half = p.square().sum(1) / 2 - q @ p.T
+    lists.threshold.fill_(math.inf)
+    lists._lower(torch.arange(len(q)), half.median(1).values)
+    below = half < lists.threshold[:, None] * (1 - 1e-4)
+    above = 0
+    for columns, rows, values in lists._products(1):
+        listed = values[:, : columns.stop - columns.start] < 0
+        assert bool(listed[below[rows, columns]].all())
+        above += int((listed & ~below[rows, columns]).sum())
+    assert above < 0.3 * half.numel()
+
+
+def test_shortlists_leave_little_to_the_next_search(monkeypatch):
+    if not neighbors._fast_bfloat16():
+        pytest.skip("this processor has no bfloat16 product")
+    by_product, asked = neighbors._by_product, []
+
+    def counting(queries, *rest):
+        asked.append(len(queries))
+        return by_product(queries, *rest)
+
+    monkeypatch.setattr(neighbors, "_by_product", counting)
+    nearest(SCREENED["normal"](1000, 1), SCREENED["normal"](20_000, 2), 8)
+    assert sum(asked) < 20
+
+
+@pytest.mark.parametrize("name", ["normal", "ties"])
+def test_faiss_finds_the_same(name):
+    """In float32, so that the sums of its distances and its sets are compared, not ties."""
+    faiss = pytest.importorskip("faiss")
+    queries, points = SCREENED[name](256, 1), SCREENED[name](8192, 2)
+    index = faiss.IndexFlatL2(64)
+    index.add(points.numpy())
+    squared, order = index.search(queries.numpy(), 20)
+    distances, indices = nearest(queries, points, 20)
+    np.testing.assert_allclose(distances.numpy() ** 2, squared, rtol=1e-5, atol=1e-4)
+    if name == "normal":
+        same = (np.sort(indices.numpy(), 1) == np.sort(order, 1)).all(1)
+        assert same.mean() > 0.99

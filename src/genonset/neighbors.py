@@ -22,11 +22,28 @@ points with the smallest b_kappa are the candidates of a query, and their distan
 Queries that are not certain are asked again in float64 with more candidates, and the few that are
 left by (1) for all pairs. Speed rests on the product, the result on (1) alone.
 
+Where the processor multiplies bfloat16 numbers, a coarser and faster bound goes first. With x'
+for x rounded to bfloat16, s = (1 - kappa) |p|²/2, any threshold t, and the Cauchy-Schwarz
+inequality,
+
+    (4)  q.p <= q'.p' + |q| |p - p'| + |q - q'| |p'|
+    (5)  b_kappa/2 - t >= (q', |q|, |q - q'|, 1, -t) . (-p', -|p - p'|, -|p'|, s, 1)
+
+so that the bound itself is one product, of rows with six more coordinates: lengths are rounded
+up, and s and t are sums of two bfloat16 numbers, at most s and exactly t. Products of bfloat16
+numbers are exact in float32; their sum, in any order, errs by gamma times the sum of magnitudes,
+which is below 1.02 (|q|² + |p|²) + 1.01 |t|: kappa has room for the first part, and kappa |t| for
+the second. Rounding the sum to bfloat16 keeps its sign. Where it is negative the point goes on
+the query's shortlist; of all others b_kappa >= 2 (t - kappa |t|). Any falling sequence of
+thresholds is right, since what is struck off a list has a bound above the last one; a good one
+makes lists of little more than k points. It starts from a sample and follows the lists.
+
 Assumed: finite coordinates, not so large or small that (1) leaves the range of float64.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -42,6 +59,10 @@ MEMORY = 1 << 26
 """Scratch memory of one search in bytes, unless told otherwise."""
 
 _SMALLEST, _LARGEST = 1e-140, 1e140  # magnitudes whose squares float64 holds with room to spare
+
+_UP, _DOWN, _PAST = 1 + 2.0**-6, 1 - 2.0**-15, 1 + 2.0**-7  # past what bfloat16 rounds off
+_LEEWAY = 1.6  # times the greatest error: a guess that makes (3) hold for nearly all queries
+_FAR = 2.0**100
 
 
 def as_rows(name: str, points: Points) -> Tensor:
@@ -133,6 +154,11 @@ def nearest(
     distances = queries.new_empty(len(queries), k, dtype=torch.float64)
     indices = queries.new_empty(len(queries), k, dtype=torch.int64)
     certain = queries.new_zeros(len(queries), dtype=torch.bool)
+    n_together = memory // (4 * points.shape[1] + 20 * _slots(k))
+    if _worth_shortlists(queries, points, k, n_together) and 16 * len(points) <= memory:
+        for part in _left(certain, n_together):
+            found = _Shortlists(queries[part], points, k, unit, memory).nearest()
+            distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
         n_candidates = k + n_spare
         if n_candidates < len(points):
@@ -158,6 +184,186 @@ def _stages(dim: int) -> Sequence[tuple[torch.dtype, int]]:
         full = False
     single = [(torch.float32, 4)] if full and dim < 1 << 20 else []
     return [*single, (torch.float64, 64)]
+
+
+def _worth_shortlists(queries: Tensor, points: Tensor, k: int, n_together: int) -> bool:
+    """Whether (5) is faster than (2): on this processor, for so many of such points."""
+    (m, dim), n = queries.shape, len(points)
+    large = min(m, n_together) >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
+    return large and queries.device.type == points.device.type == "cpu" and _fast_bfloat16()
+
+
+@functools.cache
+def _fast_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16 and adds in float32, as (5) presumes."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    if not capabilities.get("avx512_bf16", False):
+        return False
+    row = torch.full((64, 1025), 2.0**-10, dtype=torch.bfloat16)
+    row[:, 0] = 1
+    return bool((row @ torch.ones_like(row).T == 2).all())
+
+
+def _slots(k: int) -> int:
+    """Number of points that a shortlist holds."""
+    return 4 * k + 64
+
+
+def _slices(n: int, step: int) -> Sequence[slice]:
+    """The range of n in parts."""
+    return [slice(start, min(n, start + step)) for start in range(0, n, step)]
+
+
+class _Shortlists:
+    """For every query the points that (5) does not put beyond its threshold.
+
+    Attributes:
+        left, right: the two sides of (5); `right` holds a tile of points at a time.
+        q_norms, q_errors, p_norms, p_errors: |x| and |x - x'| of both sets.
+        threshold, highest: t as it is, and as it was at first.
+        bounds, columns: lower bounds b_kappa / 2 of the points listed, shape (m, slots).
+        count: how many points are listed; the slots behind them mean nothing.
+    """
+
+    def __init__(self, queries: Tensor, points: Tensor, k: int, unit: float, memory: int) -> None:
+        (m, dim), n = queries.shape, len(points)
+        self.queries, self.points, self.k = queries, points, k
+        self.unit, self.memory = unit, memory
+        x = (dim + 26) * torch.finfo(torch.float32).eps / 2
+        self.kappa = 4 * x / (1 - x)
+        self.centre = points[:: 1 + n // 1024].double().mean(0)
+        self.width = 16 * max(1, min(128, memory // (512 * dim)))
+        self.height = max(1, min(m, 1024, memory // (16 * self.width)))
+        self.left = queries.new_zeros(m, dim + 6, dtype=torch.bfloat16)
+        self.right = queries.new_empty(self.width, dim + 6, dtype=torch.bfloat16)
+        self.q_norms, self.q_errors = queries.new_empty(2, m, dtype=torch.float64)
+        self.p_norms, self.p_errors = queries.new_empty(2, n, dtype=torch.float64)
+        for rows in _slices(m, self.width):
+            self.q_norms[rows], self.q_errors[rows] = self._round(queries[rows], self.left[rows])
+        self.left[:, dim] = self.q_norms * _UP
+        self.left[:, dim + 1] = self.q_errors * _UP
+        self.left[:, dim + 2 : dim + 4] = 1
+        self.bounds = queries.new_empty(m, _slots(k), dtype=torch.float64)
+        self.columns = queries.new_empty(m, _slots(k), dtype=torch.int64)
+        self.count = queries.new_zeros(m, dtype=torch.int64)
+        self.threshold = queries.new_full((m,), math.inf, dtype=torch.float64)
+        self._lower(torch.arange(m), self._sampled_threshold())
+        self.highest = self.threshold.clone()
+
+    def nearest(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Distances, indices, and for which queries (3) proves them right."""
+        (m, dim), n, k = self.queries.shape, len(self.points), self.k
+        for columns, rows, values in self._products(1):
+            self._list(columns.start, rows, values)
+        for some in torch.arange(m).split(1024):
+            self._tighten(some)
+        distances = self.threshold.new_full((m, k), math.inf)
+        indices = self.columns.new_zeros(m, k)
+        order = self.count.argsort()
+        order = order[self.count[order] >= k]
+        for rows in order.split(256) if len(order) else ():
+            count = self.count[rows, None]
+            listed = self.columns[rows, : int(count.max())]
+            listed = listed.where(torch.arange(listed.shape[1]) < count, n)
+            found = _of_candidates(self.queries[rows], self.points, listed, k, self.memory)
+            distances[rows], indices[rows] = found
+        t = self.threshold - self.kappa * torch.maximum(self.threshold.abs(), self.highest.abs())
+        beyond = (1 - self.kappa) * self.q_norms.square() + 2 * t
+        certain = _certainly_below(distances[:, -1] / self.unit, beyond, dim, torch.float32)
+        return distances, indices, certain
+
+    def _round(self, x: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Norms of centred rows, and of what they lose on being written to `out`."""
+        x, squared = _centred(x, self.centre, self.unit)
+        rounded = out[: len(x), : x.shape[1]].copy_(x)
+        return squared.sqrt(), torch.linalg.vector_norm(x.sub_(rounded), dim=1)
+
+    def _products(self, step: int) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Equation (5) for all queries and every step-th point, a tile at a time."""
+        (m, dim), right = self.queries.shape, self.right
+        tile = self.left.new_empty(self.height * self.width)
+        points = self.points[::step]
+        for columns in _slices(len(points), self.width):
+            norms, errors = self._round(points[columns], right)
+            self.p_norms[::step][columns], self.p_errors[::step][columns] = norms, errors
+            size = len(norms)
+            right[:size, :dim].neg_()
+            right[:size, dim] = -errors * _UP
+            right[:size, dim + 1] = -norms * _UP
+            squared = (1 - self.kappa) * _DOWN * norms.square()
+            right[:size, dim + 2 : dim + 4] = _in_two(squared / 2)
+            right[:size, dim + 4 :] = 1
+            right[size:] = 0
+            right[size:, dim + 2] = _FAR
+            for rows in _slices(m, self.height):
+                out = tile[: (rows.stop - rows.start) * self.width].view(-1, self.width)
+                yield columns, rows, torch.mm(self.left[rows], right.T, out=out)
+
+    def _sampled_threshold(self) -> Tensor:
+        """What about k points of a sample stay below; any other value would do as well."""
+        n, k = len(self.points), self.k
+        step = max(1, min(8, n // (8 * k)))
+        strand = 16 if n // step >= 128 * k else 2
+        minima = [[] for _ in _slices(len(self.queries), self.height)]
+        for _, rows, values in self._products(step):
+            strands = values.view(len(values), strand, -1).amin(1)
+            minima[rows.start // self.height].append(strands)
+        kth = torch.cat([torch.cat(x, 1).topk(k, largest=False).values[:, -1] for x in minima])
+        norms, errors = self.p_norms[::step].median(), self.p_errors[::step].median()
+        slack = _LEEWAY * (self.q_norms * errors + self.q_errors * norms)
+        return kth.double() + kth.abs() / 128 + slack
+
+    def _lower(self, rows: Tensor, threshold: Tensor) -> None:
+        """Lower the thresholds that are above these, to slightly less."""
+        lower = threshold < self.threshold[rows]
+        rows, threshold = rows[lower], threshold[lower]
+        two = _in_two(threshold - 2.0**-15 * threshold.abs())
+        self.threshold[rows] = two.double().sum(1)
+        self.left[rows, -2:] = -two
+
+    def _list(self, start: int, rows: slice, values: Tensor) -> None:
+        """List the pairs of a tile that are negative; give up on queries that have too many."""
+        strands = values.view(torch.int16).view(len(values), 8, -1)
+        row, strand = (strands.amin(1) < 0).nonzero().unbind(1)
+        hit, lane = (strands[row, :, strand] < 0).nonzero().unbind(1)
+        row, column = row[hit], lane * strands.shape[2] + strand[hit]
+        added = torch.bincount(row, minlength=len(values))
+        slot = torch.arange(len(row)) + (self.count[rows] + added - added.cumsum(0))[row]
+        self.count[rows] += added
+        fits = slot < _slots(self.k)
+        row, column, slot = row[fits], column[fits], slot[fits]
+        value = values[row, column].double()
+        row += rows.start
+        self.bounds[row, slot] = self.threshold[row] + value * _PAST
+        self.columns[row, slot] = column + start
+        count = self.count[rows]
+        lost = (count > _slots(self.k)).nonzero()[:, 0] + rows.start
+        self.count[lost] = 0
+        self._lower(lost, torch.full((len(lost),), -_FAR, dtype=torch.float64))
+        full = (self.count[rows] > _slots(self.k) // 2).nonzero()[:, 0] + rows.start
+        if len(full):
+            self._tighten(full)
+
+    def _tighten(self, rows: Tensor) -> None:
+        """Lower the thresholds to what the k-th of the points listed allows; drop the others."""
+        bounds, columns, k = self.bounds[rows], self.columns[rows], self.k
+        listed = torch.arange(bounds.shape[1]) < self.count[rows, None]
+        columns = columns.where(listed, 0)
+        bounds = bounds.where(listed, math.inf)
+        slack = self.q_norms[rows, None] * self.p_errors[columns]
+        slack += self.q_errors[rows, None] * self.p_norms[columns]
+        likely = (bounds + _LEEWAY * slack).topk(k, largest=False).values[:, -1]
+        kept, order = bounds.topk(bounds.shape[1] // 2, largest=False)
+        self._lower(rows, torch.minimum(likely, kept[:, -1]))
+        self.bounds[rows, : kept.shape[1]] = kept
+        self.columns[rows, : kept.shape[1]] = columns.gather(1, order)
+        self.count[rows] = (kept < self.threshold[rows, None]).sum(1)
+
+
+def _in_two(x: Tensor) -> Tensor:
+    """Two bfloat16 numbers each whose sum is x, up to 2^-16 of it."""
+    high = x.bfloat16()
+    return torch.stack([high, (x - high).bfloat16()], 1)
 
 
 def _by_product(
@@ -228,13 +434,23 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _of_candidates(
     queries: Tensor, points: Tensor, candidates: Tensor, k: int, memory: int
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of each query's own candidates, by (1); ties by lower index."""
-    candidates = candidates.sort(1).values
+    """The k nearest of each query's own candidates, by (1); ties by lower index.
+
+    A candidate whose index is the number of points is none.
+    """
+    candidates, n = candidates.sort(1).values, len(points)
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
-    distances = torch.cat([_direct(q[:, None], points[c])[:, 0] for q, c in pairs])
+    distances = torch.cat(
+        [_direct(q[:, None], _taken(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
+    ).masked_fill(candidates == n, math.inf)
     distances, order = distances.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
+
+
+def _taken(points: Tensor, index: Tensor) -> Tensor:
+    """points[index], in half the time."""
+    return points.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
 def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
