@@ -75,9 +75,8 @@ def main():
         ways["faiss flat"] = lambda: index.search(queries.numpy(), args.k)
     kernels()
     print(f"{args.queries} x {args.points} x {args.dim} float32, k = {args.k}\n")
-    print(
-        "| threads | search | seconds | GFLOP/s | faiss / this | agrees with ours |\n" + "|---" * 6 + "|"
-    )
+    print("| threads | search | seconds | GFLOP/s | faiss / this | agrees with ours |")
+    print("|---" * 6 + "|")
     for threads in args.threads:
         torch.set_num_threads(threads)
         if faiss:
