@@ -5,6 +5,8 @@ with ties are lattices, on which every sum is exact, so that equality means equa
 """
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -329,3 +331,31 @@ def test_faiss_finds_the_same(name):
     if name == "normal":
         same = (np.sort(indices.numpy(), 1) == np.sort(order, 1)).all(1)
         assert same.mean() > 0.99
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_a_memory_map_is_searched_without_a_copy(tmp_path):
+    """The peak of memory that is not a mapped file grows by less than the points would take."""
+    n, dim = 120_000, 256
+    file = np.lib.format.open_memmap(tmp_path / "points.npy", "w+", np.float32, (n, dim))
+    for start in range(0, n, 10_000):
+        file[start : start + 10_000] = gaussian(10_000, dim, seed=start, dtype=torch.float32)
+    file.flush()
+    program = f"""
+import resource, sys, numpy, torch
+from genonset.neighbors import nearest
+torch.set_num_threads(1)
+points = numpy.load({str(tmp_path / "points.npy")!r}, mmap_mode="r")
+used = [line for line in open("/proc/self/status") if line.startswith("VmData")]
+limit = 1024 * int(used[0].split()[1]) + 100 * 2**20
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+distances, indices = nearest(points[5:2000:5], points, 2, memory=2**25)
+assert indices[:, 0].tolist() == list(range(5, 2000, 5)) and not distances[:, 0].any()
+try:
+    points.copy()
+except MemoryError:
+    sys.exit(0)
+sys.exit("the limit holds nothing back")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

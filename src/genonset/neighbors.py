@@ -43,6 +43,7 @@ Assumed: finite coordinates, not so large or small that (1) leaves the range of 
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -85,7 +86,9 @@ def as_rows(name: str, points: Points) -> Tensor:
         )
     if not isinstance(values, Tensor):
         native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
-        values = torch.from_numpy(np.require(values, native, ["C", "W"]))
+        with warnings.catch_warnings():  # that a tensor could be written to: this one is not
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            values = torch.from_numpy(np.require(values, native, ["C", "A"]))
     values = values.detach().reshape(len(values), -1)
     if not all(math.isfinite(end) for end in values.aminmax()):
         require_finite(name, values)
@@ -116,7 +119,8 @@ def nearest(
 
     Args:
         queries: shape (m, *shape), any float dtype; flattened.
-        points: shape (n, *shape).
+        points: shape (n, *shape). A memory-mapped array is read a tile at a time and not copied,
+            if it is in the byte order of the machine.
         k: number of neighbours, 1 to n. A query that is itself one of the points is its own
             neighbour at distance 0.
         memory: scratch memory in bytes, 64 MiB by default. It sets the tile sizes and never the
