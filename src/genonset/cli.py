@@ -346,7 +346,7 @@ def _curve_onset(path: Path, law: str, as_json: bool) -> None:
     from genonset.onset import curve_onset, read_curve
 
     n, rate, trials = read_curve(path)
-    found = curve_onset(n, rate, trials, law=law)  # type: ignore[arg-type]
+    found = curve_onset(n, rate, trials, law=law)
     if as_json:
         _print_json({"criterion": "rate", "law": law, **found.to_dict()})
         return

@@ -1054,7 +1054,7 @@ def curve_onset(
     rate: ArrayLike,
     trials: ArrayLike | None = None,
     *,
-    law: Law = "logistic",
+    law: Law | str = "logistic",
     confidence: float = 0.95,
 ) -> Onset:
     """The size at which a published rate passes 1/2, by one of the laws (7).

@@ -98,7 +98,7 @@ class OrnsteinUhlenbeckNoise(Table):
         return OrnsteinUhlenbeck(horizon=self.horizon, noise_scale=self.noise_scale)
 
 
-class NoiseTable(Table):
+class NoiseTable(Table, ABC):
     """A noise whose options are those of its process, which checks them."""
 
     @model_validator(mode="after")
@@ -106,9 +106,9 @@ class NoiseTable(Table):
         self.build()
         return self
 
+    @abstractmethod
     def build(self) -> NoiseProcess:
         """The process."""
-        raise NotImplementedError
 
 
 class VariancePreservingNoise(NoiseTable):

@@ -1379,7 +1379,7 @@ def share_interval(mine: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     spreads = np.array([max(len(c) * c.var(), c.sum()) + 0.5 for c in (mine, other)])
     half = 1.959964 * math.sqrt(float((spreads / sums**2).sum()))
     centre = math.log(sums[0] / sums[1])
-    return tuple(1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))  # type: ignore
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def _first_rows(member: Tensor, n_points: int) -> Tensor:
