@@ -178,8 +178,35 @@ class VariancePreserving(NoiseProcess):
         return torch.sqrt(-torch.expm1(-self._spent(t)))
 
 
+class _InSteps(NoiseProcess):
+    """Equation (5): a noise process given by its betas, whose time counts the steps."""
+
+    @property
+    @abstractmethod
+    def betas(self) -> Tensor:
+        """beta_1, ..., beta_K, float64."""
+
+    @property
+    def horizon(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The number of steps."""
+        return float(len(self.betas))
+
+    def alpha(self, t: Times) -> Times:
+        return torch.exp(self._log_alpha_bar(t) / 2)
+
+    def sigma(self, t: Times) -> Times:
+        return torch.sqrt(-torch.expm1(self._log_alpha_bar(t)))
+
+    def _log_alpha_bar(self, t: Times) -> Times:
+        """Log of the product in (5)."""
+        logs = torch.log1p(-self.betas)
+        totals = torch.cat([logs.new_zeros(1), logs.cumsum(0)]).to(t)
+        step = (t.detach().ceil() - 1).clamp(0, len(logs) - 1).long()
+        return totals[step] + (t - step) * (totals[step + 1] - totals[step])
+
+
 @dataclass(frozen=True, kw_only=True)
-class DiscreteVariancePreserving(NoiseProcess):
+class DiscreteVariancePreserving(_InSteps):
     """Equation (5): beta_k in equal steps from beta_min to beta_max; time counts the steps.
 
     The defaults are the schedule of the paper's U-Net. Its horizon keeps alpha-bar = 0.13 of the
@@ -206,24 +233,13 @@ class DiscreteVariancePreserving(NoiseProcess):
         )
 
     @property
-    def horizon(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The number of steps."""
-        return float(self.n_steps)
-
-    @property
     def betas(self) -> Tensor:
         """beta_1, ..., beta_K, shape (n_steps,)."""
         return torch.linspace(self.beta_min, self.beta_max, self.n_steps, dtype=torch.float64)
 
-    def alpha(self, t: Times) -> Times:
-        return torch.exp(_log_alpha_bar(self.betas, t) / 2)
-
-    def sigma(self, t: Times) -> Times:
-        return torch.sqrt(-torch.expm1(_log_alpha_bar(self.betas, t)))
-
 
 @dataclass(frozen=True, kw_only=True)
-class TabulatedVariancePreserving(NoiseProcess):
+class TabulatedVariancePreserving(_InSteps):
     """Equation (5) with any beta_k, such as a trained pipeline comes with; time counts the steps.
 
     Raises:
@@ -242,25 +258,9 @@ class TabulatedVariancePreserving(NoiseProcess):
             )
 
     @property
-    def horizon(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The number of steps."""
-        return float(len(self.schedule))
-
-    def alpha(self, t: Times) -> Times:
-        betas = torch.tensor(self.schedule, dtype=torch.float64)
-        return torch.exp(_log_alpha_bar(betas, t) / 2)
-
-    def sigma(self, t: Times) -> Times:
-        betas = torch.tensor(self.schedule, dtype=torch.float64)
-        return torch.sqrt(-torch.expm1(_log_alpha_bar(betas, t)))
-
-
-def _log_alpha_bar(betas: Tensor, t: Times) -> Times:
-    """Log of the product in (5)."""
-    logs = torch.log1p(-betas)
-    totals = torch.cat([logs.new_zeros(1), logs.cumsum(0)]).to(t)
-    step = (t.detach().ceil() - 1).clamp(0, len(betas) - 1).long()
-    return totals[step] + (t - step) * (totals[step + 1] - totals[step])
+    def betas(self) -> Tensor:
+        """The schedule, shape (n_steps,)."""
+        return torch.tensor(self.schedule, dtype=torch.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import (
@@ -87,28 +87,29 @@ class Table(BaseModel):
 # -- noise -------------------------------------------------------------------------------------
 
 
-class OrnsteinUhlenbeckNoise(Table):
-    """x_t = e^-t x_0 + sqrt(noise_scale (1 - e^-2t)) eps, up to the horizon."""
-
-    kind: Literal["ornstein_uhlenbeck"] = "ornstein_uhlenbeck"
-    horizon: Positive = 2.0
-    noise_scale: Positive = 1.0
-
-    def build(self) -> NoiseProcess:
-        return OrnsteinUhlenbeck(horizon=self.horizon, noise_scale=self.noise_scale)
-
-
-class NoiseTable(Table, ABC):
+class NoiseTable(Table):
     """A noise whose options are those of its process, which checks them."""
+
+    process: ClassVar[Callable[..., NoiseProcess]]
 
     @model_validator(mode="after")
     def _accepted(self):
         self.build()
         return self
 
-    @abstractmethod
     def build(self) -> NoiseProcess:
         """The process."""
+        return type(self).process(**self.model_dump(exclude={"kind"}))
+
+
+class OrnsteinUhlenbeckNoise(NoiseTable):
+    """x_t = e^-t x_0 + sqrt(noise_scale (1 - e^-2t)) eps, up to the horizon."""
+
+    kind: Literal["ornstein_uhlenbeck"] = "ornstein_uhlenbeck"
+    horizon: Positive = 2.0
+    noise_scale: Positive = 1.0
+
+    process = OrnsteinUhlenbeck
 
 
 class VariancePreservingNoise(NoiseTable):
@@ -119,10 +120,7 @@ class VariancePreservingNoise(NoiseTable):
     beta_min: Number = 0.1
     beta_max: Number = 20.0
 
-    def build(self) -> NoiseProcess:
-        return VariancePreserving(
-            horizon=self.horizon, beta_min=self.beta_min, beta_max=self.beta_max
-        )
+    process = VariancePreserving
 
 
 class DiscreteVariancePreservingNoise(NoiseTable):
@@ -133,10 +131,7 @@ class DiscreteVariancePreservingNoise(NoiseTable):
     beta_min: Number = 1e-4
     beta_max: Number = 0.02
 
-    def build(self) -> NoiseProcess:
-        return DiscreteVariancePreserving(
-            n_steps=self.n_steps, beta_min=self.beta_min, beta_max=self.beta_max
-        )
+    process = DiscreteVariancePreserving
 
 
 class CosineNoise(NoiseTable):
@@ -146,8 +141,7 @@ class CosineNoise(NoiseTable):
     horizon: Positive = 0.99
     offset: Number = 0.008
 
-    def build(self) -> NoiseProcess:
-        return Cosine(horizon=self.horizon, offset=self.offset)
+    process = Cosine
 
 
 class VarianceExplodingNoise(NoiseTable):
@@ -158,10 +152,7 @@ class VarianceExplodingNoise(NoiseTable):
     sigma_min: Number = 0.01
     sigma_max: Number = 50.0
 
-    def build(self) -> NoiseProcess:
-        return VarianceExploding(
-            horizon=self.horizon, sigma_min=self.sigma_min, sigma_max=self.sigma_max
-        )
+    process = VarianceExploding
 
 
 class RectifiedNoise(NoiseTable):
@@ -170,8 +161,7 @@ class RectifiedNoise(NoiseTable):
     kind: Literal["rectified"]
     horizon: Positive = 0.99
 
-    def build(self) -> NoiseProcess:
-        return Rectified(horizon=self.horizon)
+    process = Rectified
 
 
 def _default_noise(table: Any) -> Any:
