@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import json
 import math
+import textwrap
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -1197,7 +1198,7 @@ def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
     lines = []
     for problem in error.errors():
         path = [str(p) for p in problem["loc"]]
-        where = ".".join(path) or "the spec as a whole"
+        where = ".".join(_in_file(model, path)) or "the spec as a whole"
         message = problem["msg"].removeprefix("Value error, ")
         match problem["type"]:
             case "extra_forbidden":
@@ -1224,6 +1225,16 @@ def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
                 message += f", got {problem['input']!r}"
         lines.append(f"  {where}: {message}")
     return f"{origin} was refused:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _in_file(model: type[Table], path: list[str]) -> list[str]:
+    """A path of pydantic locations without the union members that it names."""
+    found = []
+    for i, step in enumerate(path):
+        options = _allowed(model, path[:i])
+        if i + 1 == len(path) or step in options or step.isdigit() or not options:
+            found.append(step)
+    return found
 
 
 def _allowed(model: type[Table], path: list[str]) -> list[str]:
@@ -1295,19 +1306,29 @@ def shipped(name: str) -> Sweep:
     Raises:
         ConfigError: there is none of that name; the message lists them.
     """
-    folder = resources.files("genonset") / "experiments"
-    names = sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+    texts = _experiments()
+    if name not in texts:
+        near = difflib.get_close_matches(name, texts, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"There is no experiment {name!r}.{guess} There are {', '.join(names)}; reproduce "
-            "takes those with variants, and linear for linear-d16 and linear-d100 together."
+            f"There is no experiment {name!r}.{guess} There are {', '.join(texts)}, and linear "
+            "for linear-d16 and linear-d100 together."
         )
-    text = (folder / f"{name}.toml").read_text(encoding="utf-8")
-    return Sweep.from_options(tomllib.loads(text), origin=name)
+    return Sweep.from_options(tomllib.loads(texts[name]), origin=name)
+
+
+def _experiments() -> dict[str, str]:
+    """The specs that come with the package, by name."""
+    folder = resources.files("genonset") / "experiments"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def _first_sentence(text: str) -> str:
+    """Of the comment that opens a spec."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    return textwrap.shorten(comment.partition(". ")[0].removesuffix("."), 100, placeholder=" ...")
 
 
 def reproduction(
@@ -1318,31 +1339,28 @@ def reproduction(
     replicates: int | None = None,
     seed: int | None = None,
 ) -> Sweep:
-    """A shipped experiment of the paper, cut to a variant, sizes, replicates and a seed.
+    """A shipped experiment, cut to a variant, sizes, replicates and a seed.
 
     Raises:
         ConfigError: an unknown name or variant, or sizes that a spec refuses.
     """
     sweep = shipped(name)
     options = sweep.model_dump(mode="json", exclude_none=True)
-    if not sweep.variants:
-        raise ConfigError(
-            f"{name} is not an experiment of the paper: it has no variants. "
-            f"Run it with: genonset sweep, on a copy of its spec."
-        )
     if variant != "both":
         if variant not in sweep.variants:
             raise ConfigError(
-                f"Unknown variant {variant!r}; use {', '.join(sweep.variants)} or both."
+                f"Unknown variant {variant!r}; use {', '.join([*sweep.variants, 'both'])}."
             )
         options["variants"] = {variant: sweep.variants[variant]}
     changes = {"n": n, "replicates": replicates, "seed": seed}
     options |= {k: v for k, v in changes.items() if v is not None}
+    more = {} if replicates else sweep.replicates_at
+    options["replicates_at"] = {k: v for k, v in more.items() if k in options["n"]}
     return Sweep.from_options(options, origin=f"reproduce {name}")
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """Every name a spec may use, with one line on each."""
+    """Every name a spec may use, and the specs that ship, with one line on each."""
 
     def tables(*kinds: type[Table]) -> dict[str, str]:
         return {_literal(t)[0]: (t.__doc__ or "").splitlines()[0] for t in kinds}
@@ -1361,6 +1379,7 @@ def catalogue() -> dict[str, dict[str, str]]:
             name: (getattr(distances, name).__doc__ or "").splitlines()[0]
             for name in [*distances.SYMMETRIC, *distances.ASYMMETRIC]
         },
+        "experiments": {name: _first_sentence(text) for name, text in _experiments().items()},
     }
 
 
