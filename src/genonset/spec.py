@@ -1176,8 +1176,8 @@ def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
 
 
 def _assign(options: dict[str, Any], path: str, value: Any) -> None:
-    """Set a dotted path; a new `kind` of a table drops the options of the old one, and any change
-    what is known of its files.
+    """Set a dotted path; a new `kind` of a table drops the options of the old one but its noise,
+    and any change what is known of its files.
     """
     *tables, last = path.split(".")
     for table in tables:
@@ -1185,7 +1185,8 @@ def _assign(options: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(options, dict):
             raise ConfigError(f"axis {path!r}: {table!r} is not a table of options.")
     if last == "kind" and options.get("kind") != value:
-        kept = {k: v for k, v in options.items() if k == "noise"}
+        keeps = any(value in _literal(t) and "noise" in t.model_fields for t in _KINDS)
+        kept = {k: v for k, v in options.items() if k == "noise" and keeps}
         options.clear()
         options.update(kept)
     if last != "sha256":

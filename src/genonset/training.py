@@ -49,7 +49,6 @@ import json
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -235,7 +234,7 @@ def train(
         steps=run.step,
         epochs=run.step / math.ceil(len(points) / recipe.batch(len(points))),
         n_parameters=parameter_count(denoiser.network),
-        loss=float(torch.stack(list(run.recent)).mean()),
+        loss=run.loss(),
     )
 
 
@@ -304,23 +303,28 @@ class _Run:
         if not self.parameters:
             raise DataError(f"{type(denoiser.network).__name__} has no parameters to train.")
         self.identity = _identity(denoiser, points, recipe, generator)
-        self.recent: deque[Tensor] = deque(maxlen=max(1, recipe.n_steps(len(points)) // 100))
+        self.losses = points.new_empty(recipe.n_steps(len(points)))
         self.optimizer = recipe.start(self.parameters)
         self.batches = _Batches(points, recipe, generator)
         self.average = copy.deepcopy(denoiser) if recipe.ema else None
 
     def advance(self) -> None:
-        """One gradient step, its loss (1) kept for as long as the record needs it."""
+        """One gradient step, its loss (1) kept."""
         inputs, told, target = _question(self.denoiser, *self.batches.draw(self.step))
         loss = (self.denoiser.network(inputs, told) - target).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.losses[self.step] = loss.detach()
         self.step += 1
         _require_finite_loss(loss.detach(), self.step)
         if self.average is not None:
             _follow(_state(self.average), _state(self.denoiser), self.recipe.ema, self.step)
-        self.recent.append(loss.detach())
+
+    def loss(self) -> float:
+        """Mean over the last steps, at most a hundredth of the budget."""
+        last = max(1, len(self.losses) // 100)
+        return float(self.losses[: self.step][-last:].clone().mean())
 
     def current(self) -> NeuralDenoiser:
         """The denoiser that would generate now."""
@@ -337,7 +341,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.batches.generator.get_state(),
             "global generator": torch.get_rng_state(),
-            "recent": torch.stack(list(self.recent)),
+            "losses": self.losses[: self.step].clone(),
             "order": self.batches.order,
             "probes": [json.dumps(p.row()) for p in monitor.probes] if monitor else [],
         }
@@ -377,7 +381,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.batches.generator.set_state(state["generator"])
         torch.set_rng_state(state["global generator"])
-        self.recent.extend(state["recent"].unbind())
+        self.losses[: self.step] = state["losses"]
         self.batches.order = state["order"]
         if monitor is not None:
             monitor.probes[:] = [Probe.from_row(json.loads(row)) for row in state["probes"]]
