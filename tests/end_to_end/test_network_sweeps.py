@@ -155,7 +155,7 @@ PERCEPTRON = SPEC.replace('"network"', '"mlp"').replace('target = "mine:build"',
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "unet", "unet_published"])
 def test_kills_at_random_moments_leave_the_same_table(tmp_path, model):
-    """Eight kills of the command line, at writing paces of a sweep; then shards, to the end."""
+    """Kills of the command line, each after its first checkpoint; then shards, to the end."""
     width = {"mlp": 64, "unet": 4, "unet_published": 4}[model]
     text = PERCEPTRON.replace('"mlp"', f'"{model}"').replace("width = 32", f"width = {width}")
     text = text.replace("steps = 20", f"steps = {2500 if model == 'mlp' else 150}")
@@ -165,15 +165,20 @@ def test_kills_at_random_moments_leave_the_same_table(tmp_path, model):
     sweep = sweep_of(text)
     command = [sys.executable, "-c", "from genonset.cli import main; main()", "sweep"]
     command += ["spec.toml", "--out", "run"]
-    moments, seen = random.Random(0), 0
-    for _ in range(8):
+    moments, folder = random.Random(0), tmp_path / "run" / "checkpoints"
+
+    def written():
+        return {p.name: p.stat().st_mtime_ns for p in folder.glob("*.pt")}
+
+    for _ in range(3):
+        before = written()
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        time.sleep(moments.uniform(4, 12))
+        while process.poll() is None and written() == before:
+            time.sleep(0.05)
+        time.sleep(moments.uniform(0, 1))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        folder = tmp_path / "run" / "checkpoints"
-        seen += folder.is_dir() and any(folder.iterdir())
-    assert seen > 0
+        assert written()
     for shard in ((1, 2), (2, 2)):
         with Store(tmp_path / "run", sweep, shard=shard) as store:
             progress = run_sweep(sweep, store, shard=shard)
