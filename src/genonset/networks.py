@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import Vectors
+from genonset.tensors import Vectors, product
 
 Images = Float[Tensor, "n channels height width"]
 """n images."""
@@ -58,6 +58,13 @@ def embed_time(t: Float[Tensor, " n"], channels: int) -> Float[Tensor, "n channe
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
+class Linear(nn.Linear):
+    """torch's layer on rows, its products by the faster library."""
+
+    def forward(self, input: Vectors) -> Vectors:
+        return product(input, self.weight, self.bias)
+
+
 class ResidualMLP(nn.Module):
     """A residual network on vectors, equation (2).
 
@@ -79,9 +86,9 @@ class ResidualMLP(nn.Module):
                 f"ResidualMLP needs dim >= 1 and an even width >= 2, got {dim} and {width}."
             )
         self.dim, self.width = dim, width
-        self.enter = nn.Linear(dim, width)
+        self.enter = Linear(dim, width)
         self.blocks = nn.ModuleList(_MLPBlock(width) for _ in range(3))
-        self.leave = nn.Linear(width, dim)
+        self.leave = Linear(width, dim)
 
     def forward(self, x: Vectors, t: Float[Tensor, " n"]) -> Vectors:
         """One vector for each x at its time t, of the shape of x."""
@@ -97,7 +104,7 @@ class _MLPBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
+        self.inner, self.outer = Linear(width, width), Linear(width, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
