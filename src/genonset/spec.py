@@ -37,6 +37,7 @@ from genonset.denoisers import (
     ExactDenoiser,
     KernelDenoiser,
     NeuralDenoiser,
+    Precision,
     Target,
     fit_linear,
     population_linear,
@@ -619,6 +620,7 @@ class NetworkModel(Table, ABC):
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Precision = "float32"
     stop_once_memorized: bool = False
     width: Annotated[int, Field(ge=2, multiple_of=2)]
     sampler: SamplerTable = SamplerTable()
@@ -643,6 +645,7 @@ class NetworkModel(Table, ABC):
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             ema=self.ema,
+            precision=self.precision,
         )
 
     @abstractmethod
