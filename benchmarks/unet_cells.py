@@ -1,6 +1,6 @@
 """A whole cell of the U-Net experiment: the published arithmetic, and the cell of this package.
 
-    python benchmarks/unet_cells.py [--n 100,1000] [--whole] [--repeats 1]
+    python benchmarks/unet_cells.py [--n 100,1000] [--variants corrected,published] [--whole] [--repeats 1]
 
 The published cell is written here as its script computes it on a CPU, one thread, without the
 training loop's framework: the same network of 12,919,041 parameters in plain torch layers; ten
@@ -155,12 +155,14 @@ def cell(n: int, variant: str, precision: str) -> Cell:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Whole cells of the U-Net experiment.")
     parser.add_argument("--n", default="100,1000")
+    parser.add_argument("--variants", default="corrected,published")
     parser.add_argument("--whole", action="store_true", help="no share of a published loop")
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(1)
     for n in map(int, options.n.split(",")):
-        ways = [(v, p) for v in ("corrected", "published") for p in ("float32", "bfloat16")]
+        variants = options.variants.split(",")
+        ways = [(v, p) for v in variants for p in ("float32", "bfloat16")]
         cells = {way: cell(n, *way) for way in ways}
         draw_points(cells[ways[0]])
         peers: list[dict[str, float]] = []

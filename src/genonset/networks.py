@@ -14,7 +14,8 @@ The U-Net is that of the published experiment: three levels below the input, of 
 and 4W; two double convolutions a level, each with normalization over all channels; (1) added
 after every level; four-head self-attention at the two coarsest levels going down and at the
 coarser one going up; bilinear upsampling, skips by concatenation. The residual MLP has three
-blocks  x <- norm(x + A gelu(B (x + e(t)))).
+blocks  x <- norm(x + A gelu(B (x + e(t)))). On images of one pixel, which 8x8 become in the
+middle, eight ninths of the weights of (3) there meet padding only.
 """
 
 import math
@@ -75,7 +76,7 @@ class Conv2d(nn.Conv2d):
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__(n_in, n_out, 3, padding=1, bias=False)
 
-    def forward(self, input: Images) -> Images:
+    def forward(self, input: Images) -> Float[Tensor, "n others height width"]:
         if input.shape[2:] == (1, 1):
             return product(input.flatten(1), self.weight[:, :, 1, 1])[:, :, None, None]
         pays = torch.is_grad_enabled() and len(input) >= 64 and self.in_channels >= 256
@@ -83,7 +84,7 @@ class Conv2d(nn.Conv2d):
             return self._by_pairs(input)
         return super().forward(input)
 
-    def _by_pairs(self, input: Images) -> Images:
+    def _by_pairs(self, input: Images) -> Float[Tensor, "n others height width"]:
         """Weights by rows (pixel of the input, its channel), a matrix for each output pixel."""
         offset = torch.arange(2) - torch.arange(2)[:, None] + 1
         taps = 3 * offset[:, None, :, None] + offset[None, :, None, :]

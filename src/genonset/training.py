@@ -214,6 +214,8 @@ def train(
     run = _Run(denoiser, points, recipe, generator)
     n_steps = recipe.n_steps(len(points))
     file = None if checkpoint is None else Path(checkpoint)
+    if file is not None:
+        run.identity = _identity(denoiser, points, recipe, generator)
     if file is not None and file.exists():
         run.restore(file, n_steps, monitor)
     done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
@@ -305,7 +307,7 @@ class _Run:
         generator: torch.Generator,
     ) -> None:
         self.denoiser, self.recipe, self.step = denoiser, recipe, 0
-        self.identity = _identity(denoiser, points, recipe, generator)
+        self.identity: dict[str, str] = {}  # only a checkpoint needs it
         self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
         self.optimizer = recipe.start(self.parameters)
         self.batches = _Batches(points, recipe, generator)
