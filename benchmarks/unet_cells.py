@@ -1,6 +1,7 @@
 """A whole cell of the U-Net experiment: the published arithmetic, and the cell of this package.
 
-    python benchmarks/unet_cells.py [--n 100,1000] [--variants corrected,published] [--whole] [--repeats 1]
+    python benchmarks/unet_cells.py [--n 100,1000] [--variants corrected,published]
+        [--whole] [--repeats 1]
 
 The published cell is written here as its script computes it on a CPU, one thread, without the
 training loop's framework: the same network of 12,919,041 parameters in plain torch layers; ten

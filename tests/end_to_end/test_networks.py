@@ -267,9 +267,9 @@ CASES = {
     },
     "U-Net": {
         "replicates": 4,
-        "n": 8,
+        "n": 5,
         "source": 'kind = "digits"',
-        "model": 'kind = "unet"\nwidth = 8\nsteps = 400',
+        "model": 'kind = "unet"\nwidth = 8\nsteps = 300',
     },
 }
 
