@@ -264,7 +264,7 @@ SCREENED = {
 @pytest.mark.parametrize("k", [1, 20])
 @pytest.mark.parametrize("name", SCREENED)
 def test_shortlists_change_nothing(name, k, monkeypatch):
-    """Sizes for which the bfloat16 bound goes first, where the processor has it."""
+    """Sizes for which shortlists go first: in bfloat16 where the processor has it, in float32."""
     queries, points = SCREENED[name](256, 1), SCREENED[name](8192, 2)
     distances, indices = nearest(queries, points, k)
     q, p = queries.double().numpy(), points.double().numpy()
@@ -273,10 +273,11 @@ def test_shortlists_change_nothing(name, k, monkeypatch):
         order = np.lexsort((np.arange(len(p)), expected))[:k]
         np.testing.assert_array_equal(indices[row].numpy(), order)
         np.testing.assert_allclose(distances[row].numpy(), expected[order], rtol=1e-12)
-    monkeypatch.setattr(neighbors, "_fast_bfloat16", lambda: False)
-    without = nearest(queries, points, k)
-    assert torch.equal(distances, without[0])
-    assert torch.equal(indices, without[1])
+    for screens in ([torch.float32], []):
+        monkeypatch.setattr(neighbors, "_screens", lambda screens=screens: screens)
+        without = nearest(queries, points, k)
+        assert torch.equal(distances, without[0])
+        assert torch.equal(indices, without[1])
 
 
 def aligned(n):
@@ -285,12 +286,13 @@ def aligned(n):
     return torch.cat([lengths, -lengths]).expand(-1, 64) / 4
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("points", [aligned(1000), gaussian(1000, 64), clusters(1000, 1, 1e-3)])
-def test_no_point_below_its_threshold_is_missed(points):
+def test_no_point_below_its_threshold_is_missed(points, dtype):
     """Equation (5) pair by pair, with thresholds among the values: half of all are below them."""
     unit = 2.0 ** math.frexp(float(points.abs().max()))[1]
     queries = points[::3]
-    lists = neighbors._Shortlists(queries, points, 4, unit, neighbors.MEMORY)
+    lists = neighbors._Shortlists(queries, points, 4, dtype, unit, neighbors.MEMORY)
     q, p = ((x - points.mean(0)) / unit for x in (queries, points))
     half = p.square().sum(1) / 2 - q @ p.T
     lists.threshold.fill_(math.inf)
@@ -304,9 +306,11 @@ def test_no_point_below_its_threshold_is_missed(points):
     assert above < 0.3 * half.numel()
 
 
-def test_shortlists_leave_little_to_the_next_search(monkeypatch):
-    if not neighbors._fast_bfloat16():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_shortlists_leave_little_to_the_next_search(dtype, monkeypatch):
+    if dtype not in neighbors._screens():
         pytest.skip("this processor has no bfloat16 product")
+    monkeypatch.setattr(neighbors, "_screens", lambda: [dtype])
     by_product, asked = neighbors._by_product, []
 
     def counting(queries, *rest):

@@ -61,7 +61,6 @@ MEMORY = 1 << 26
 
 _SMALLEST, _LARGEST = 1e-140, 1e140  # magnitudes whose squares float64 holds with room to spare
 
-_UP, _DOWN, _PAST = 1 + 2.0**-6, 1 - 2.0**-15, 1 + 2.0**-7  # past what bfloat16 rounds off
 _LEEWAY = 1.6  # times the greatest error: a guess that makes (3) hold for nearly all queries
 _FAR = 2.0**100
 
@@ -159,10 +158,12 @@ def nearest(
     indices = queries.new_empty(len(queries), k, dtype=torch.int64)
     certain = queries.new_zeros(len(queries), dtype=torch.bool)
     n_together = memory // (4 * points.shape[1] + 20 * _slots(k))
-    if _worth_shortlists(queries, points, k, n_together) and 16 * len(points) <= memory:
-        for part in _left(certain, n_together):
-            found = _Shortlists(queries[part], points, k, unit, memory).nearest()
-            distances[part], indices[part], certain[part] = found
+    for dtype in _screens():
+        n_left = len(queries) - int(certain.sum())
+        if _worth_shortlists(min(n_left, n_together), points, k, memory):
+            for part in _left(certain, n_together):
+                found = _Shortlists(queries[part], points, k, dtype, unit, memory).nearest()
+                distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
         n_candidates = k + n_spare
         if n_candidates < len(points):
@@ -182,19 +183,29 @@ def _left(certain: Tensor, step: int) -> Sequence[Tensor]:
 
 def _stages(dim: int) -> Sequence[tuple[torch.dtype, int]]:
     """Precision of the products and number of spare candidates, one search after the other."""
-    try:
-        full = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set piecewise by the newer switches: (3) cannot be relied on
-        full = False
-    single = [(torch.float32, 4)] if full and dim < 1 << 20 else []
+    single = [(torch.float32, 4)] if _full_float32() and dim < 1 << 20 else []
     return [*single, (torch.float64, 64)]
 
 
-def _worth_shortlists(queries: Tensor, points: Tensor, k: int, n_together: int) -> bool:
-    """Whether (5) is faster than (2): on this processor, for so many of such points."""
-    (m, dim), n = queries.shape, len(points)
-    large = min(m, n_together) >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
-    return large and queries.device.type == points.device.type == "cpu" and _fast_bfloat16()
+def _screens() -> Sequence[torch.dtype]:
+    """Precisions in which (5) is asked, one after the other: what this processor is fast in."""
+    coarse = [torch.bfloat16] if _fast_bfloat16() else []
+    return [*coarse, torch.float32] if _full_float32() else coarse
+
+
+def _full_float32() -> bool:
+    """Whether products of float32 numbers are what they say, as (3) presumes."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set piecewise by the newer switches: nothing can be relied on
+        return False
+
+
+def _worth_shortlists(m: int, points: Tensor, k: int, memory: int) -> bool:
+    """Whether (5) is faster than (2): for so many queries of such points."""
+    n, dim = points.shape
+    large = m >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
+    return large and 16 * n <= memory and points.device.type == "cpu"
 
 
 @functools.cache
@@ -229,8 +240,17 @@ class _Shortlists:
         count: how many points are listed; the slots behind them mean nothing.
     """
 
-    def __init__(self, queries: Tensor, points: Tensor, k: int, unit: float, memory: int) -> None:
+    def __init__(
+        self,
+        queries: Tensor,
+        points: Tensor,
+        k: int,
+        dtype: torch.dtype,
+        unit: float,
+        memory: int,
+    ) -> None:
         (m, dim), n = queries.shape, len(points)
+        self.eps = torch.finfo(dtype).eps
         self.queries, self.points, self.k = queries, points, k
         self.unit, self.memory = unit, memory
         x = (dim + 26) * torch.finfo(torch.float32).eps / 2
@@ -238,14 +258,14 @@ class _Shortlists:
         self.centre = points[:: 1 + n // 1024].double().mean(0)
         self.width = 16 * max(1, min(128, memory // (512 * dim)))
         self.height = max(1, min(m, 1024, memory // (16 * self.width)))
-        self.left = queries.new_zeros(m, dim + 6, dtype=torch.bfloat16)
-        self.right = queries.new_empty(self.width, dim + 6, dtype=torch.bfloat16)
+        self.left = queries.new_zeros(m, dim + 6, dtype=dtype)
+        self.right = queries.new_empty(self.width, dim + 6, dtype=dtype)
         self.q_norms, self.q_errors = queries.new_empty(2, m, dtype=torch.float64)
         self.p_norms, self.p_errors = queries.new_empty(2, n, dtype=torch.float64)
         for rows in _slices(m, self.width):
             self.q_norms[rows], self.q_errors[rows] = self._round(queries[rows], self.left[rows])
-        self.left[:, dim] = self.q_norms * _UP
-        self.left[:, dim + 1] = self.q_errors * _UP
+        self.left[:, dim] = self.q_norms * (1 + 2 * self.eps)
+        self.left[:, dim + 1] = self.q_errors * (1 + 2 * self.eps)
         self.left[:, dim + 2 : dim + 4] = 1
         self.bounds = queries.new_empty(m, _slots(k), dtype=torch.float64)
         self.columns = queries.new_empty(m, _slots(k), dtype=torch.int64)
@@ -285,23 +305,21 @@ class _Shortlists:
     def _products(self, step: int) -> Iterator[tuple[slice, slice, Tensor]]:
         """Equation (5) for all queries and every step-th point, a tile at a time."""
         (m, dim), right = self.queries.shape, self.right
-        tile = self.left.new_empty(self.height * self.width)
         points = self.points[::step]
         for columns in _slices(len(points), self.width):
             norms, errors = self._round(points[columns], right)
             self.p_norms[::step][columns], self.p_errors[::step][columns] = norms, errors
             size = len(norms)
             right[:size, :dim].neg_()
-            right[:size, dim] = -errors * _UP
-            right[:size, dim + 1] = -norms * _UP
-            squared = (1 - self.kappa) * _DOWN * norms.square()
-            right[:size, dim + 2 : dim + 4] = _in_two(squared / 2)
+            right[:size, dim] = -errors * (1 + 2 * self.eps)
+            right[:size, dim + 1] = -norms * (1 + 2 * self.eps)
+            squared = (1 - self.kappa) * (1 - self.eps**2 / 2) * norms.square()
+            right[:size, dim + 2 : dim + 4] = _in_two(squared / 2, right.dtype)
             right[:size, dim + 4 :] = 1
             right[size:] = 0
             right[size:, dim + 2] = _FAR
             for rows in _slices(m, self.height):
-                out = tile[: (rows.stop - rows.start) * self.width].view(-1, self.width)
-                yield columns, rows, torch.mm(self.left[rows], right.T, out=out)
+                yield columns, rows, _product(self.left[rows], right)
 
     def _sampled_threshold(self) -> Tensor:
         """What about k points of a sample stay below; any other value would do as well."""
@@ -314,20 +332,26 @@ class _Shortlists:
             minima[rows.start // self.height].append(strands)
         kth = torch.cat([torch.cat(x, 1).topk(k, largest=False).values[:, -1] for x in minima])
         norms, errors = self.p_norms[::step].median(), self.p_errors[::step].median()
-        slack = _LEEWAY * (self.q_norms * errors + self.q_errors * norms)
-        return kth.double() + kth.abs() / 128 + slack
+        slack = self._slack(self.q_norms, self.q_errors, norms, errors)
+        return kth.double() + self.eps * kth.abs() + slack
+
+    def _slack(self, q_norms: Tensor, q_errors: Tensor, norms: Tensor, errors: Tensor) -> Tensor:
+        """By how much the bound (5) of a pair may fall short, and (3) of that."""
+        rounding = self.kappa * (q_norms.square() + norms.square())
+        return _LEEWAY * (q_norms * errors + q_errors * norms) + rounding
 
     def _lower(self, rows: Tensor, threshold: Tensor) -> None:
         """Lower the thresholds that are above these, to slightly less."""
         lower = threshold < self.threshold[rows]
         rows, threshold = rows[lower], threshold[lower]
-        two = _in_two(threshold - 2.0**-15 * threshold.abs())
+        two = _in_two(threshold - self.eps**2 / 2 * threshold.abs(), self.left.dtype)
         self.threshold[rows] = two.double().sum(1)
         self.left[rows, -2:] = -two
 
     def _list(self, start: int, rows: slice, values: Tensor) -> None:
         """List the pairs of a tile that are negative; give up on queries that have too many."""
-        strands = values.view(torch.int16).view(len(values), 8, -1)
+        whole = torch.int16 if values.itemsize == 2 else torch.int32
+        strands = values.view(whole).view(len(values), 8, -1)
         row, strand = (strands.amin(1) < 0).nonzero().unbind(1)
         hit, lane = (strands[row, :, strand] < 0).nonzero().unbind(1)
         row, column = row[hit], lane * strands.shape[2] + strand[hit]
@@ -338,7 +362,7 @@ class _Shortlists:
         row, column, slot = row[fits], column[fits], slot[fits]
         value = values[row, column].double()
         row += rows.start
-        self.bounds[row, slot] = self.threshold[row] + value * _PAST
+        self.bounds[row, slot] = self.threshold[row] + value * (1 + self.eps)
         self.columns[row, slot] = column + start
         count = self.count[rows]
         lost = (count > _slots(self.k)).nonzero()[:, 0] + rows.start
@@ -354,9 +378,9 @@ class _Shortlists:
         listed = torch.arange(bounds.shape[1]) < self.count[rows, None]
         columns = columns.where(listed, 0)
         bounds = bounds.where(listed, math.inf)
-        slack = self.q_norms[rows, None] * self.p_errors[columns]
-        slack += self.q_errors[rows, None] * self.p_norms[columns]
-        likely = (bounds + _LEEWAY * slack).topk(k, largest=False).values[:, -1]
+        q, p = (self.q_norms, self.q_errors), (self.p_norms, self.p_errors)
+        slack = self._slack(*(x[rows, None] for x in q), *(x[columns] for x in p))
+        likely = (bounds + slack).topk(k, largest=False).values[:, -1]
         kept, order = bounds.topk(bounds.shape[1] // 2, largest=False)
         self._lower(rows, torch.minimum(likely, kept[:, -1]))
         self.bounds[rows, : kept.shape[1]] = kept
@@ -364,10 +388,16 @@ class _Shortlists:
         self.count[rows] = (kept < self.threshold[rows, None]).sum(1)
 
 
-def _in_two(x: Tensor) -> Tensor:
-    """Two bfloat16 numbers each whose sum is x, up to 2^-16 of it."""
-    high = x.bfloat16()
-    return torch.stack([high, (x - high).bfloat16()], 1)
+def _in_two(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Two numbers each whose sum is x, up to a quarter of the square of the precision of it."""
+    high = x.to(dtype)
+    return torch.stack([high, (x - high).to(dtype)], 1)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype == torch.bfloat16:
+        return torch.mm(a, b.T)
+    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 
 
 def _by_product(
