@@ -22,21 +22,23 @@ points with the smallest b_kappa are the candidates of a query, and their distan
 Queries that are not certain are asked again in float64 with more candidates, and the few that are
 left by (1) for all pairs. Speed rests on the product, the result on (1) alone.
 
-Where the processor multiplies bfloat16 numbers, a coarser and faster bound goes first. With x'
-for x rounded to bfloat16, s = (1 - kappa) |p|²/2, any threshold t, and the Cauchy-Schwarz
-inequality,
+Taking the smallest of so many bounds would cost as much as the product. A large search therefore
+first asks only for their signs. With x' for x rounded to the precision of the product, bfloat16
+where the processor has such products and float32 elsewhere, s = (1 - kappa) |p|²/2, any threshold
+t, and the Cauchy-Schwarz inequality,
 
     (4)  q.p <= q'.p' + |q| |p - p'| + |q - q'| |p'|
     (5)  b_kappa/2 - t >= (q', |q|, |q - q'|, 1, -t) . (-p', -|p - p'|, -|p'|, s, 1)
 
 so that the bound itself is one product, of rows with six more coordinates: lengths are rounded
-up, and s and t are sums of two bfloat16 numbers, at most s and exactly t. Products of bfloat16
-numbers are exact in float32; their sum, in any order, errs by gamma times the sum of magnitudes,
+up, and s and t are sums of two numbers of that precision, at most s and exactly t. The products of
+these numbers and their sum in float32, in any order, err by gamma times the sum of magnitudes,
 which is below 1.02 (|q|² + |p|²) + 1.01 |t|: kappa has room for the first part, and kappa |t| for
 the second. Rounding the sum to bfloat16 keeps its sign. Where it is negative the point goes on
 the query's shortlist; of all others b_kappa >= 2 (t - kappa |t|). Any falling sequence of
 thresholds is right, since what is struck off a list has a bound above the last one; a good one
-makes lists of little more than k points. It starts from a sample and follows the lists.
+makes lists of little more than k points. It starts from a sample and follows the lists. Queries
+that bfloat16 leaves uncertain are asked in float32.
 
 Assumed: finite coordinates, not so large or small that (1) leaves the range of float64.
 """
@@ -51,7 +53,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import Vectors, require_finite
+from genonset.tensors import Vectors, product, require_finite
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -319,7 +321,7 @@ class _Shortlists:
             right[size:] = 0
             right[size:, dim + 2] = _FAR
             for rows in _slices(m, self.height):
-                yield columns, rows, _product(self.left[rows], right)
+                yield columns, rows, product(self.left[rows], right)
 
     def _sampled_threshold(self) -> Tensor:
         """What about k points of a sample stay below; any other value would do as well."""
@@ -394,12 +396,6 @@ def _in_two(x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.stack([high, (x - high).to(dtype)], 1)
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    if a.dtype == torch.bfloat16:
-        return torch.mm(a, b.T)
-    return torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-
-
 def _by_product(
     queries: Tensor,
     points: Tensor,
@@ -417,19 +413,16 @@ def _by_product(
     side = memory // (32 * dim)
     width = max(1, min(n, 4096, side * 3 // 4))
     height = max(1, min(m, side // 4, memory // (64 * width)))
-    tile = queries.new_empty(height * width, dtype=dtype)
-    bounds = tile.new_full((m, n_candidates), math.inf)
+    bounds = queries.new_full((m, n_candidates), math.inf, dtype=dtype)
     candidates = queries.new_zeros(m, n_candidates, dtype=torch.int64)
     norms = queries.new_empty(m, dtype=torch.float64)
     for start in range(0, n, width):
         p, squared = _centred(points[start : start + width], centre, unit)
-        p, squared = p.to(dtype).T, (shrink * squared).to(dtype)
+        p, squared = p.to(dtype), (shrink * squared).to(dtype)
         for first in range(0, m, height):
             rows = slice(first, first + height)
             q, norms[rows] = _centred(queries[rows], centre, unit)
-            b = tile[: len(q) * len(squared)].view(len(q), -1)
-            torch.addmm(squared, q.to(dtype), p, alpha=-2, out=b)
-            values, columns = _smallest(b, n_candidates)
+            values, columns = _smallest(product(q.to(dtype) * -2, p, squared), n_candidates)
             bounds[rows], order = _smallest(torch.cat([bounds[rows], values], 1), n_candidates)
             columns = torch.cat([candidates[rows], columns + start], 1)
             candidates[rows] = columns.gather(1, order)
