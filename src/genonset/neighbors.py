@@ -324,18 +324,19 @@ class _Shortlists:
                 yield columns, rows, product(self.left[rows], right)
 
     def _sampled_threshold(self) -> Tensor:
-        """What about k points of a sample stay below; any other value would do as well."""
+        """What a few times k points stay below, by a sample; any other value would do as well."""
         n, k = len(self.points), self.k
-        step = max(1, min(8, n // (8 * k)))
-        strand = 16 if n // step >= 128 * k else 2
+        step = max(1, min(16, n // (8 * k)))
+        count = 4 * k // step + 2
+        strand = 16 if n // step >= 128 * count else 2
         minima = [[] for _ in _slices(len(self.queries), self.height)]
         for _, rows, values in self._products(step):
             strands = values.view(len(values), strand, -1).amin(1)
             minima[rows.start // self.height].append(strands)
-        kth = torch.cat([torch.cat(x, 1).topk(k, largest=False).values[:, -1] for x in minima])
+        low = [torch.cat(x, 1).topk(count, largest=False).values[:, -1] for x in minima]
         norms, errors = self.p_norms[::step].median(), self.p_errors[::step].median()
         slack = self._slack(self.q_norms, self.q_errors, norms, errors)
-        return kth.double() + self.eps * kth.abs() + slack
+        return torch.cat(low).double() + self.eps * torch.cat(low).abs() + slack
 
     def _slack(self, q_norms: Tensor, q_errors: Tensor, norms: Tensor, errors: Tensor) -> Tensor:
         """By how much the bound (5) of a pair may fall short, and (3) of that."""
