@@ -45,7 +45,6 @@ Assumed: finite coordinates, not so large or small that (1) leaves the range of 
 
 import functools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -53,7 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import Vectors, product, require_finite
+from genonset.tensors import from_array, product, require_finite
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -86,35 +85,65 @@ def as_rows(name: str, points: Points) -> Tensor:
             "the unit of the data they are compared with."
         )
     if not isinstance(values, Tensor):
-        native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
-        with warnings.catch_warnings():  # that a tensor could be written to: this one is not
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            values = torch.from_numpy(np.require(values, native, ["C", "A"]))
+        values = from_array(values)
     values = values.detach().reshape(len(values), -1)
     if not all(math.isfinite(end) for end in values.aminmax()):
         require_finite(name, values)
     return values
 
 
-def distinct(points: Vectors) -> tuple[Vectors, Tensor]:
-    """The distinct rows, in an order that depends on their values alone.
+def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of all sets together, in an order that depends on their values alone.
 
     Args:
-        points: shape (n, d), float64.
+        sets: shape (n, d) each, of any float dtype. A few columns are read at a time, and further
+            ones only of rows that are equal so far.
 
     Returns:
-        the distinct rows, shape (m, d), and for each of the n rows the index of its equal.
+        for each distinct row the first of the rows that equal it, and for each row its place
+        among the distinct ones; rows are counted through all sets.
     """
-    values = np.ascontiguousarray(points.cpu().numpy() + 0.0)  # -0.0 becomes 0.0
-    as_bytes = values.view(np.dtype((np.void, values.strides[0]))).ravel()
-    _, first, member = np.unique(as_bytes, return_index=True, return_inverse=True)
-    device = points.device
-    return points[torch.from_numpy(first).to(device)], torch.from_numpy(member).to(device)
+    n, dim = sum(map(len, sets)), sets[0].shape[1]
+    before = np.zeros(n, np.int64)  # how many rows come before the first that equals it so far
+    tied, column = np.arange(n), 0
+    while len(tied) and column < dim:
+        width = max(1, MEMORY // (16 * len(tied)))
+        parts = _row_parts(sets, tied)
+        read = [x[rows, column : column + width].double() for x, rows in parts]
+        values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
+        _, key = np.unique(
+            values.view(np.dtype((np.void, values.strides[0]))).ravel(), return_inverse=True
+        )
+        head, column = before[tied], column + width
+        order = np.lexsort((key, head))
+        tied, key, head = tied[order], key[order], head[order]
+        run = np.flatnonzero(np.diff(key, prepend=-1) | np.diff(head, prepend=-1))
+        length = np.diff(run, append=len(tied))
+        group = np.flatnonzero(np.diff(head, prepend=-1))
+        first = run - group[np.searchsorted(group, run, "right") - 1]
+        before[tied] = np.repeat(head[run] + first, length)
+        tied = np.sort(tied[np.repeat(length > 1, length)])
+    _, first, member = np.unique(before, return_index=True, return_inverse=True)
+    return torch.from_numpy(first), torch.from_numpy(member)
+
+
+def _row_parts(sets: Sequence[Tensor], rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each set with those of its rows that are asked for; `rows` ascend through all sets."""
+    start = 0
+    for x in sets:
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(x))]
+        yield x, torch.from_numpy(here - start)
+        start += len(x)
 
 
 @torch.no_grad()
 def nearest(
-    queries: Points, points: Points, k: int, *, memory: int | None = None
+    queries: Points,
+    points: Points,
+    k: int,
+    *,
+    rank: Tensor | None = None,
+    memory: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k nearest points of each query, Euclidean and exact, equation (1).
 
@@ -124,6 +153,8 @@ def nearest(
             if it is in the byte order of the machine.
         k: number of neighbours, 1 to n. A query that is itself one of the points is its own
             neighbour at distance 0.
+        rank: shape (n,), whole numbers: ties go to the lower rank instead of the lower index, and
+            points of negative rank are left out.
         memory: scratch memory in bytes, 64 MiB by default. It sets the tile sizes and never the
             result; what one query and its candidates need is always taken.
 
@@ -142,10 +173,9 @@ def nearest(
             f"queries have {queries.shape[1]} coordinates and points {points.shape[1]}; "
             "both sets must hold data points of one shape."
         )
-    if not 1 <= k <= len(points):
-        raise DataError(
-            f"{k} neighbours of {len(points)} points do not exist; ask for 1 to {len(points)}."
-        )
+    n = len(points) if rank is None else int((rank >= 0).sum())
+    if not 1 <= k <= n:
+        raise DataError(f"{k} neighbours of {n} points do not exist; ask for 1 to {n}.")
     memory = MEMORY if memory is None else memory
     if memory <= 0:
         raise ConfigError(f"memory is a positive number of bytes, got {memory}.")
@@ -164,16 +194,18 @@ def nearest(
         n_left = len(queries) - int(certain.sum())
         if _worth_shortlists(min(n_left, n_together), points, k, memory):
             for part in _left(certain, n_together):
-                found = _Shortlists(queries[part], points, k, dtype, unit, memory).nearest()
+                found = _Shortlists(queries[part], points, k, rank, dtype, unit, memory).nearest()
                 distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
         n_candidates = k + n_spare
-        if n_candidates < len(points):
+        if n_candidates < n:
             for part in _left(certain, memory // (128 * n_candidates + 32 * points.shape[1])):
-                found = _by_product(queries[part], points, k, n_candidates, dtype, unit, memory)
+                found = _by_product(
+                    queries[part], points, k, rank, n_candidates, dtype, unit, memory
+                )
                 distances[part], indices[part], certain[part] = found
     for part in _left(certain, 256):
-        distances[part], indices[part] = _all_pairs(queries[part], points, k, memory)
+        distances[part], indices[part] = _all_pairs(queries[part], points, k, rank, memory)
     return distances, indices
 
 
@@ -247,11 +279,13 @@ class _Shortlists:
         queries: Tensor,
         points: Tensor,
         k: int,
+        rank: Tensor | None,
         dtype: torch.dtype,
         unit: float,
         memory: int,
     ) -> None:
         (m, dim), n = queries.shape, len(points)
+        self.rank = rank
         self.eps = torch.finfo(dtype).eps
         self.queries, self.points, self.k = queries, points, k
         self.unit, self.memory = unit, memory
@@ -291,7 +325,9 @@ class _Shortlists:
             count = self.count[rows, None]
             listed = self.columns[rows, : int(count.max())]
             listed = listed.where(torch.arange(listed.shape[1]) < count, n)
-            found = _of_candidates(self.queries[rows], self.points, listed, k, self.memory)
+            found = _of_candidates(
+                self.queries[rows], self.points, listed, k, self.rank, self.memory
+            )
             distances[rows], indices[rows] = found
         t = self.threshold - self.kappa * torch.maximum(self.threshold.abs(), self.highest.abs())
         beyond = (1 - self.kappa) * self.q_norms.square() + 2 * t
@@ -318,8 +354,12 @@ class _Shortlists:
             squared = (1 - self.kappa) * (1 - self.eps**2 / 2) * norms.square()
             right[:size, dim + 2 : dim + 4] = _in_two(squared / 2, right.dtype)
             right[:size, dim + 4 :] = 1
-            right[size:] = 0
-            right[size:, dim + 2] = _FAR
+            unused = torch.arange(size, self.width)
+            if self.rank is not None:
+                left_out = (self.rank[::step][columns] < 0).nonzero()[:, 0]
+                unused = torch.cat([left_out, unused])
+            right[unused] = 0
+            right[unused, dim + 2] = _FAR
             for rows in _slices(m, self.height):
                 yield columns, rows, product(self.left[rows], right)
 
@@ -401,6 +441,7 @@ def _by_product(
     queries: Tensor,
     points: Tensor,
     k: int,
+    rank: Tensor | None,
     n_candidates: int,
     dtype: torch.dtype,
     unit: float,
@@ -420,6 +461,8 @@ def _by_product(
     for start in range(0, n, width):
         p, squared = _centred(points[start : start + width], centre, unit)
         p, squared = p.to(dtype), (shrink * squared).to(dtype)
+        if rank is not None:
+            squared[rank[start : start + width] < 0] = math.inf
         for first in range(0, m, height):
             rows = slice(first, first + height)
             q, norms[rows] = _centred(queries[rows], centre, unit)
@@ -427,7 +470,7 @@ def _by_product(
             bounds[rows], order = _smallest(torch.cat([bounds[rows], values], 1), n_candidates)
             columns = torch.cat([candidates[rows], columns + start], 1)
             candidates[rows] = columns.gather(1, order)
-    distances, indices = _of_candidates(queries, points, candidates, k, memory)
+    distances, indices = _of_candidates(queries, points, candidates, k, rank, memory)
     beyond = shrink * norms + bounds[:, -1]
     return distances, indices, _certainly_below(distances[:, -1] / unit, beyond, dim, dtype)
 
@@ -460,13 +503,21 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _of_candidates(
-    queries: Tensor, points: Tensor, candidates: Tensor, k: int, memory: int
+    queries: Tensor,
+    points: Tensor,
+    candidates: Tensor,
+    k: int,
+    rank: Tensor | None,
+    memory: int,
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of each query's own candidates, by (1); ties by lower index.
+    """The k nearest of each query's own candidates, by (1); ties by lower rank or index.
 
     A candidate whose index is the number of points is none.
     """
     candidates, n = candidates.sort(1).values, len(points)
+    if rank is not None:
+        order = rank[candidates.clamp(max=n - 1)].argsort(dim=1, stable=True)
+        candidates = candidates.gather(1, order)
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
     distances = torch.cat(
@@ -481,8 +532,10 @@ def _taken(points: Tensor, index: Tensor) -> Tensor:
     return points.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
-def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of all points, by (1); ties by lower index."""
+def _all_pairs(
+    queries: Tensor, points: Tensor, k: int, rank: Tensor | None, memory: int
+) -> tuple[Tensor, Tensor]:
+    """The k nearest of all points, by (1); ties by lower rank or index."""
     (m, dim), n = queries.shape, len(points)
     width = max(1, min(n, memory // (128 * m), memory // (32 * dim)))
     distances = queries.new_empty(m, 0, dtype=torch.float64)
@@ -490,9 +543,14 @@ def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Te
     for start in range(0, n, width):
         more = _direct(queries, points[start : start + width])
         columns = torch.arange(start, start + more.shape[1], device=queries.device)
-        distances, order = torch.cat([distances, more], 1).sort(dim=1, stable=True)
-        indices = torch.cat([indices, columns.expand(m, -1)], 1).gather(1, order)
-        distances, indices = distances[:, :k], indices[:, :k]
+        distances = torch.cat([distances, more], 1)
+        indices = torch.cat([indices, columns.expand(m, -1)], 1)
+        if rank is not None:
+            order = rank[indices].argsort(dim=1, stable=True)
+            indices = indices.gather(1, order)
+            distances = distances.gather(1, order).masked_fill(rank[indices] < 0, math.inf)
+        distances, order = distances.sort(dim=1, stable=True)
+        distances, indices = distances[:, :k], indices.gather(1, order[:, :k])
     return distances, indices
 
 
