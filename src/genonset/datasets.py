@@ -143,8 +143,8 @@ _BLOCK = 1 << 22  # numbers that are read at a time
 # Checks ------------------------------------------------------------------------------------------
 
 
-def _blocks(points: Tensor) -> Iterator[Tensor]:
-    """Rows in float64, a few megabytes at a time."""
+def blocks(points: Tensor) -> Iterator[Tensor]:
+    """The points as rows in float64, a few megabytes at a time."""
     step = max(1, _BLOCK * len(points) // max(1, points.numel()))
     return (flatten(part) for part in points.detach().split(step))
 
@@ -162,9 +162,9 @@ def moments(*sets: Tensor) -> tuple[Tensor, Tensor]:
     [3.0]
     """
     n = sum(map(len, sets))
-    total = torch.stack([b.sum(0) for x in sets for b in _blocks(x)]).sum(0)
+    total = torch.stack([b.sum(0) for x in sets for b in blocks(x)]).sum(0)
     mean = total / n
-    squares = [(b - mean).square().sum(0) for x in sets for b in _blocks(x)]
+    squares = [(b - mean).square().sum(0) for x in sets for b in blocks(x)]
     return mean, torch.stack(squares).sum(0) / n
 
 
@@ -178,7 +178,7 @@ def _first_of_each(points: Samples) -> Indices:
 
 def _digests(points: Tensor) -> Iterator[bytes]:
     """A short name of every row's numbers."""
-    for block in _blocks(points):
+    for block in blocks(points):
         for row in (block + 0.0).numpy():  # -0.0 equals 0.0
             yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
@@ -860,9 +860,9 @@ class _Summary(NamedTuple):
             require_finite(name, points)
         some = points[:: 1 + points.numel() // (1 << 24)]
         lower, upper = np.quantile(flatten(some).numpy(), [0.25, 0.75])
-        means = torch.cat([block.mean(1) for block in _blocks(points)])
+        means = torch.cat([block.mean(1) for block in blocks(points)])
         mean = float(means.mean())
-        squares = sum(float((block - mean).square().sum()) for block in _blocks(points))
+        squares = sum(float((block - mean).square().sum()) for block in blocks(points))
         return cls(
             name=name,
             dtype=points.dtype,
