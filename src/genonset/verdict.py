@@ -64,6 +64,7 @@ except training points' own distances to one another: the weaker, leave-one-out 
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -834,13 +835,20 @@ def audit(
         )
     facts = {name: _describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
-    if duplicates.overlap and found in ("poor", "generalizing"):
-        found = "undecided"  # points of both sets hide their copies from either test
+    held_out_copies = 0 if search.to_held_out is None else int((search.to_held_out == 0).sum())
+    blind = duplicates.overlap or held_out_copies == len(rows["generated"])
+    if blind and found in ("poor", "generalizing"):
+        found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
         verdict=found,
-        sentence=_sentence(found, copied, bias, quality, strength, facts, duplicates.overlap),
+        sentence=_sentence(
+            found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
+        ),
         reasons=tuple(_reasons(copied, bias, quality, strength, significance)),
-        notes=(*_notes(facts, duplicates, significance), *(f"Units: {w}." for w in warned)),
+        notes=(
+            *_notes(facts, duplicates, held_out_copies, significance),
+            *(f"Units: {w}." for w in warned),
+        ),
         copying=copied,
         train_bias=bias,
         quality=quality,
@@ -1670,6 +1678,8 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
                 "is shape (n, *shape) with at least one point."
             )
         sets[name] = points if points.ndim > 1 else points[:, None]
+    if len({points.shape[1:] for points in sets.values()}) > 1:
+        sets = {name: _grey(points) for name, points in sets.items()}
     shapes = {name: tuple(points.shape[1:]) for name, points in sets.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
@@ -1678,6 +1688,11 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
             + f". {_how_to_convert(list(shapes.values()))}"
         )
     return sets
+
+
+def _grey(points: Tensor) -> Tensor:
+    """Images (n, height, width) as images of one channel, (n, 1, height, width)."""
+    return points[:, None] if points.ndim == 3 else points
 
 
 def _as_tensor(name: str, values: object) -> Tensor:
@@ -1746,6 +1761,7 @@ def _sentence(
     power: Power,
     facts: dict[str, Input],
     overlap: int,
+    held_out_copies: int,
 ) -> str:
     """The verdict in one sentence; samples identical to training points come first."""
     m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
@@ -1765,7 +1781,13 @@ def _sentence(
         "undecided: neither test rejects, but with these sizes copies in a tenth of the samples "
         f"would be found with probability {none_to(power.probability, 0):.2f} only."
     )
-    if overlap:
+    if held_out_copies == m:
+        undecided = (
+            f"undecided: all {m} samples are identical to held-out points, so the held-out set is "
+            "no control for them. Was one set given twice? Hold out data that the generator did "
+            "not see."
+        )
+    elif overlap:
         undecided = (
             f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
             "hide the copies of it. Leave them out (--drop-overlap), or hold out other data."
@@ -1843,8 +1865,20 @@ def _reasons(
         )
 
 
-def _notes(facts: dict[str, Input], duplicates: Duplicates, significance: float) -> Iterator[str]:
+def _notes(
+    facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int, significance: float
+) -> Iterator[str]:
     """What a reader must know about the data."""
+    hashes = {name: one.sha256 for name, one in facts.items()}
+    for one, other in itertools.combinations(hashes, 2):
+        if hashes[one] == hashes[other]:
+            other = other.replace("_", "-")
+            yield f"{one} and {other} hold the same numbers: was one set given twice?"
+    if held_out_copies:
+        yield (
+            f"{held_out_copies} of {facts['generated'].n} samples are identical to held-out "
+            "points: a generator that never saw these does this only where data repeat."
+        )
     if duplicates.training:
         yield (
             f"{duplicates.training} training points equal an earlier one; equal points count as "
