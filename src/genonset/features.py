@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genonset.datasets import blocks, moments
 from genonset.errors import ConfigError, DataError
 from genonset.tensors import Vectors, flatten, require_finite
 
@@ -48,31 +49,46 @@ def represent(sets: Mapping[str, Tensor], features: str) -> dict[str, Tensor]:
     """
     if features == "pixels":
         return dict(sets)
-    rows = {name: require_finite(name, flatten(points)) for name, points in sets.items()}
-    pool = torch.cat([rows[name] for name in ("training", "held_out") if name in rows])
-    if features == "standardized":
-        mean, std = pool.mean(0), pool.std(0, correction=0)
-        varies = std > 0
-        return {name: ((x - mean) / std)[:, varies] for name, x in rows.items()}
     kind, _, argument = features.partition(":")
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
+    if features == "standardized":
+        mean, variance = moments(*pool)
+        varies = variance > 0
+        mean, std = mean[varies], variance[varies].sqrt()
+        return _mapped(sets, lambda rows: (rows[:, varies] - mean) / std)
     if kind == "pca" and argument.isdigit() and int(argument) > 0:
-        return _principal(rows, pool, int(argument))
+        return _principal(sets, pool, int(argument))
     if kind and argument and kind != "pca":
         function = _resolve(kind, argument)
         return {name: _apply(function, features, name, points) for name, points in sets.items()}
     raise ConfigError(f"features {features!r} are not known; accepted are {ACCEPTED}.")
 
 
-def _principal(rows: dict[str, Vectors], pool: Vectors, k: int) -> dict[str, Tensor]:
-    most = min(len(pool) - 1, pool.shape[1])
+def _mapped(
+    sets: Mapping[str, Tensor], function: Callable[[Vectors], Vectors]
+) -> dict[str, Tensor]:
+    """A function of rows applied to each set, a block at a time."""
+    return {
+        name: torch.cat([function(require_finite(name, rows)) for rows in blocks(points)])
+        for name, points in sets.items()
+    }
+
+
+def _principal(sets: Mapping[str, Tensor], pool: list[Tensor], k: int) -> dict[str, Tensor]:
+    """Equation (3); the axes are those of the triangular factor of the centred pool."""
+    n, dim = sum(map(len, pool)), pool[0][0].numel()
+    most = min(n - 1, dim)
     if k > most:
         raise ConfigError(
-            f"pca:{k} asks for more components than {len(pool)} points in {pool.shape[1]} "
+            f"pca:{k} asks for more components than {n} points in {dim} "
             f"coordinates have; K can be 1 to {most}."
         )
-    mean = pool.mean(0)
-    axes = torch.linalg.svd(pool - mean, full_matrices=False).Vh[:k].T
-    return {name: (x - mean) @ axes for name, x in rows.items()}
+    mean, _ = moments(*pool)
+    triangle = mean.new_empty(0, dim)
+    for rows in (rows for points in pool for rows in blocks(points)):
+        triangle = torch.linalg.qr(torch.cat([triangle, rows - mean]), mode="r").R
+    axes = torch.linalg.svd(triangle, full_matrices=False).Vh[:k].T
+    return _mapped(sets, lambda rows: (rows - mean) @ axes)
 
 
 def _resolve(module: str, name: str) -> Callable[[Tensor], Any]:
