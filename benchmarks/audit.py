@@ -1,13 +1,23 @@
 """The tables of docs/audit.md: what each criterion finds, and what audits cost.
 
-python benchmarks/audit.py [criteria] [features] [times]
+    python benchmarks/audit.py [criteria] [features] [times]
+    python benchmarks/audit.py --memory-map [--training 1000000] [--held-out 5000]
+        [--generated 500] [--dim 512] [--copies 50]
+
+The second writes a training set to a temporary folder (1.9 GiB at these sizes), audits samples
+against it in a process of its own, and prints the seconds and the peak of that process: of its
+memory without mapped files (RssAnon), sampled, and of all that was resident (VmHWM), pages of the
+file included, which the system takes back when it needs them.
 """
 
+import argparse
 import io
 import math
 import resource
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -195,6 +205,75 @@ def times():
     print(f"peak memory {peak:.2f} GiB")
 
 
+def memory(field):
+    """A line of /proc/self/status, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith(field + ":")) / 1024
+
+
+def audit_of_maps(home):
+    """An audit as the command line does it; the peak of memory beside it."""
+    peak, done = [memory("RssAnon")], threading.Event()
+
+    def watch():
+        while not done.wait(0.02):
+            peak.append(memory("RssAnon"))
+
+    start, before = time.perf_counter(), peak[0]
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    paths = (Path(home, f"{name}.npy") for name in ("generated", "training", "held_out"))
+    found = genonset.verdict.audit_files(*paths)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    print(f"{found.sentence}\n{found.copying.identical} identical")
+    print(f"{seconds:.0f} s on the clock, {time.process_time():.0f} s of processor time")
+    print(
+        f"RssAnon: {before:.0f} MiB after imports, {max(peak):.0f} MiB at its peak; "
+        f"VmHWM {memory('VmHWM'):.0f} MiB"
+    )
+
+
+def memory_map(args):
+    with tempfile.TemporaryDirectory() as home:
+        draw = seeds.generator(8, "memory map")
+        for name in ("training", "held_out", "generated"):
+            n = getattr(args, name)
+            file = np.lib.format.open_memmap(
+                Path(home, f"{name}.npy"), "w+", np.float32, (n, args.dim)
+            )
+            for start in range(0, n, 10_000):
+                size = min(10_000, n - start)
+                file[start : start + size] = torch.randn(size, args.dim, generator=draw)
+            if name == "generated":
+                training = np.load(Path(home, "training.npy"), mmap_mode="r")
+                file[: args.copies] = training[:: args.training // max(1, args.copies)][
+                    : args.copies
+                ]
+            file.flush()
+        sizes = " x ".join(str(getattr(args, n)) for n in ("generated", "training", "held_out"))
+        print(f"audit {sizes}, {args.dim} coordinates, float32, {args.copies} copies", flush=True)
+        subprocess.run([sys.executable, __file__, "--of-maps", home], check=True)
+
+
 if __name__ == "__main__":
-    for part in sys.argv[1:] or ("criteria", "features", "times"):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=["criteria", "features", "times"])
+    parser.add_argument("--memory-map", action="store_true")
+    parser.add_argument("--of-maps", help=argparse.SUPPRESS)
+    for name, value in (
+        ("training", 1_000_000),
+        ("held-out", 5000),
+        ("generated", 500),
+        ("dim", 512),
+        ("copies", 50),
+    ):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    args = parser.parse_args()
+    if args.of_maps:
+        sys.exit(audit_of_maps(args.of_maps))
+    if args.memory_map:
+        sys.exit(memory_map(args))
+    for part in args.parts:
         {"criteria": criteria, "features": features, "times": times}[part]()

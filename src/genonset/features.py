@@ -27,7 +27,7 @@ import functools
 import importlib
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genonset.datasets import describe_units
+from genonset.datasets import blocks, describe_units, moments
 from genonset.errors import ConfigError, DataError
 from genonset.tensors import Vectors, flatten, require_finite
 
@@ -69,45 +69,53 @@ def represent(sets: Mapping[str, Tensor], features: str) -> dict[str, Tensor]:
     """
     if features == "pixels":
         return dict(sets)
-    for name, points in sets.items():
-        require_finite(name, points)
-    pool = torch.cat([sets[name] for name in ("training", "held_out") if name in sets])
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
     onto = coordinates(pool, features)
     return {name: require_finite(f"features of {name}", onto(x)) for name, x in sets.items()}
 
 
-def coordinates(pool: Tensor, features: str) -> Map:
+def coordinates(pool: Sequence[Tensor], features: str) -> Map:
     """The map of `represent` alone: it depends on the pooled points and never on their labels.
 
-    Args, Raises: as `represent`; `pool` is training and held-out points together.
+    Args, Raises: as `represent`; `pool` is the training points and, if any, the held-out points.
     """
     if features in _MAPS:
-        return _MAPS[features](pool)
+        return functools.partial(_in_parts, _MAPS[features](pool))
     kind, _, argument = features.partition(":")
     if kind == "pca" and argument.isdigit() and int(argument) > 0:
-        return _principal(pool, int(argument))
+        return functools.partial(_in_parts, _principal(pool, int(argument)))
     if kind and argument and kind != "pca":
         return functools.partial(_apply, _resolve(kind, argument), features)
     raise ConfigError(f"features {features!r} are not known; accepted are {ACCEPTED}.")
 
 
-def _standardized(pool: Tensor) -> Map:
-    rows = flatten(pool)
-    mean, std = rows.mean(0), rows.std(0, correction=0)
-    varies = std > 0
-    return lambda x: ((flatten(x) - mean) / std)[:, varies]
+def _in_parts(onto: Map, points: Tensor) -> Tensor:
+    """A map of rows applied a part of the points at a time."""
+    step = max(1, (1 << 22) // points[0].numel())
+    return torch.cat([onto(part) for part in points.split(step)])
 
 
-def _principal(pool: Tensor, k: int) -> Map:
-    rows = flatten(pool)
-    most = min(len(rows) - 1, rows.shape[1])
+def _standardized(pool: Sequence[Tensor]) -> Map:
+    mean, variance = moments(*pool)
+    varies = variance > 0
+    mean, std = mean[varies], variance[varies].sqrt()
+    return lambda x: (flatten(x)[:, varies] - mean) / std
+
+
+def _principal(pool: Sequence[Tensor], k: int) -> Map:
+    """Equation (3); the axes are those of the triangular factor of the centred pool."""
+    n, dim = sum(map(len, pool)), pool[0][0].numel()
+    most = min(n - 1, dim)
     if k > most:
         raise ConfigError(
-            f"pca:{k} asks for more components than {len(rows)} points in {rows.shape[1]} "
+            f"pca:{k} asks for more components than {n} points in {dim} "
             f"coordinates have; K can be 1 to {most}."
         )
-    mean = rows.mean(0)
-    axes = torch.linalg.svd(rows - mean, full_matrices=False).Vh[:k].T
+    mean, _ = moments(*pool)
+    triangle = mean.new_empty(0, dim)
+    for rows in (rows for points in pool for rows in blocks(points)):
+        triangle = torch.linalg.qr(torch.cat([triangle, rows - mean]), mode="r").R
+    axes = torch.linalg.svd(triangle, full_matrices=False).Vh[:k].T
     return lambda x: (flatten(x) - mean) @ axes
 
 
@@ -136,8 +144,8 @@ def _unit(rows: Tensor) -> Tensor:
     return torch.where(length > 1e-9, rows / length, 0.0)
 
 
-def _normalized(pool: Tensor) -> Map:
-    as_images(pool, "normalized")
+def _normalized(pool: Sequence[Tensor]) -> Map:
+    as_images(pool[0][:1], "normalized")
 
     def onto(points: Tensor) -> Tensor:
         x = as_images(points, "normalized")
@@ -146,8 +154,8 @@ def _normalized(pool: Tensor) -> Map:
     return onto
 
 
-def _lowpass(pool: Tensor) -> Map:
-    height, width = as_images(pool, "lowpass").shape[2:]
+def _lowpass(pool: Sequence[Tensor]) -> Map:
+    height, width = as_images(pool[0][:1], "lowpass").shape[2:]
     bound = min(3 / 4, 12 / max(height, width))
     down, right = _cosines(height), _cosines(width)
     order = torch.arange(height)[:, None] / height + torch.arange(width) / width
@@ -174,19 +182,20 @@ def _cosines(n: int) -> Tensor:
 _BATCH = 64
 
 
-def _efficientnet(pool: Tensor) -> Map:
+def _efficientnet(pool: Sequence[Tensor]) -> Map:
     """EfficientNet-Lite0, trained on ImageNet: pixels to (-127, 128)/128, 1280 pooled features.
 
     Images are enlarged to 64 pixels a side if they are smaller, reduced to 224 if larger.
     """
-    images = as_images(pool, "efficientnet")
+    images = as_images(pool[0][:1], "efficientnet")
     if images.shape[1] not in (1, 3):
         raise DataError(
             f"efficientnet takes grey or colour images, got {images.shape[1]} channels."
         )
     ends = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0), "0..255": (0.0, 255.0)}
-    low, high = (float(end) for end in images.aminmax())
-    low, high = ends.get(describe_units(images), (low, high))
+    low = min(float(x.min()) for x in pool)
+    high = max(float(x.max()) for x in pool)
+    low, high = ends.get(describe_units(torch.tensor([low, high])), (low, high))
     gain = 255 / (high - low) if high > low else 1.0
     network = _network()
     side = min(224, max(64, *images.shape[2:]))
@@ -221,7 +230,7 @@ def _network() -> Any:
     return network.eval()
 
 
-_MAPS: dict[str, Callable[[Tensor], Map]] = {
+_MAPS: dict[str, Callable[[Sequence[Tensor]], Map]] = {
     "pixels": lambda pool: flatten,
     "standardized": _standardized,
     "normalized": _normalized,

@@ -1,8 +1,28 @@
-"""Shapes of the tensors that cross room borders, and the check that they are finite."""
+"""Shapes of the tensors that cross room borders, the check that they are finite, and one product.
 
+The product of two sets of rows is where exact denoisers, nearest neighbours and sums over pairs
+spend their time,
+
+    (1)  (a b^T)_ij = sum_k a_ik b_jk  (+ bias_j)
+
+MKL, which torch's matmul calls, leaves half of an AMD processor's AVX-512 units unused; oneDNN,
+which torch brings along, does not. Both compute float32 products of float32 numbers and their sum
+in some order, so that with unit roundoff u either errs by at most
+
+    (2)  gamma sum_k |a_ik b_jk|,    gamma = K u / (1 - K u),    K terms (Higham 2002, (3.5))
+
+Their last bits differ. Which of the two is used depends on the processor and on the arguments
+alone, never on a timing: the same machine gives the same bits in every process.
+"""
+
+import functools
+import warnings
+
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from genonset.errors import DataError
 
@@ -16,6 +36,8 @@ Times = Float[Tensor, "*times"]
 """Diffusion times; 0 is clean."""
 
 Scalar = Float[Tensor, ""]
+
+_SMALL = 1 << 20  # multiplications that take less time than the way to oneDNN
 
 
 def require_finite(name: str, values: Tensor) -> Tensor:
@@ -38,3 +60,67 @@ def require_finite(name: str, values: Tensor) -> Tensor:
 def flatten(samples: Tensor) -> Vectors:
     """Data points of any shape as rows of float64 coordinates."""
     return samples.reshape(len(samples), -1).to(torch.float64)
+
+
+def from_array(values: np.ndarray) -> Tensor:
+    """The numbers of an array, where they are if the machine's own layout allows, else copied.
+
+    A read-only array, such as a file mapped into memory, gives a tensor that must not be written
+    to.
+    """
+    native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
+    with warnings.catch_warnings():  # that a tensor could be written to: this one is not
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.require(values, native, ["C", "A"]))
+
+
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a b^T + bias, equation (1): rows by rows, in the dtype of the rows.
+
+    Large float32 products run in oneDNN where the processor has AVX-512 and nothing is
+    differentiated; all others in torch's matmul. Either is at least as exact as (2) says, unless
+    torch has been told to be less precise with float32.
+
+    Args:
+        a: shape (m, K), any strides.
+        b: shape (n, K), of the same dtype.
+        bias: shape (n,), or none.
+
+    Returns:
+        shape (m, n).
+    """
+    given = (a, b) if bias is None else (a, b, bias)
+    large = len(a) * b.numel() >= _SMALL and len(a) > 0
+    if not (large and all(map(_plain, given)) and _fast_onednn()):
+        return a @ b.T if bias is None else torch.addmm(bias, a, b.T)
+    return _by_onednn(a, b, bias)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether x holds float32 numbers of this processor and is not being differentiated."""
+    kind = x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided
+    differentiated = x.requires_grad and torch.is_grad_enabled()
+    return kind and not differentiated and unpack_dual(x).tangent is None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x, copied unless its rows or its columns lie one after the other: oneDNN is handed bare
+    memory, and reads other strides wrongly."""
+    return x if x.is_contiguous() or x.T.is_contiguous() else x.contiguous()
+
+
+def _by_onednn(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+    bias = None if bias is None else bias.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b), bias, "none", [], "")
+
+
+@functools.cache
+def _fast_onednn() -> bool:
+    """Whether this torch reaches oneDNN with plain tensors, and on this processor it pays."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    a, b = torch.arange(12.0).view(3, 4), torch.arange(8.0).view(2, 4)
+    try:
+        return torch.equal(_by_onednn(a, b, b[:, 0]), a @ b.T + b[:, 0])
+    except (AttributeError, RuntimeError):  # another build or release of torch
+        return False

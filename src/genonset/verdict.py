@@ -62,6 +62,7 @@ Without a held-out set nothing tells a copy from a sample that is near because t
 except training points' own distances to one another: the weaker, leave-one-out control.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
 from genonset.features import represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, flatten
+from genonset.tensors import Vectors, from_array
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
 REGIMES: tuple[str, ...] = get_args(Regime)
@@ -197,39 +198,87 @@ def label_tests(
     """
     samples, *sets = _same_shape(generated=generated, training=training, held_out=held_out)
     pool = _Pool.of(*sets)
-    distances, where = (found[:, 0] for found in nearest(samples, pool.points, 1))
-    near = distances <= _near_duplicate_scale(pool.spacing())
+    if len(pool.first) < 2:
+        raise DataError(
+            "training and held_out are one and the same point repeated; a label test needs "
+            "at least two distinct points."
+        )
+    distances, where = (found[:, 0] for found in pool.nearest(samples, 1))
+    near = distances <= _near_duplicate_scale(pool.spacing(1))
     return pool.test(where, len(samples)), pool.test(where[near], len(samples))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Pool:
-    """Training and held-out points together.
+    """Training points and, where there are any, held-out points together; nothing is copied.
 
     Attributes:
-        points: the distinct ones, in an order that does not depend on the labels.
-        member: for every row, training first, its distinct point.
-        n_training: number of training rows.
+        sets: rows, shape (n, d) each, training first.
+        first: for each distinct point, in an order that does not depend on the labels, its first
+            row, counted through all sets.
+        member: for every row its distinct point.
+        ranks: for the rows of each set their distinct points, -1 where an earlier row is equal.
     """
 
-    points: Vectors
+    sets: tuple[Tensor, ...]
+    first: Tensor
     member: Tensor
-    n_training: int
+    ranks: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, training: Vectors, held_out: Vectors) -> "_Pool":
-        points, member = distinct(torch.cat([training, held_out]))
-        if len(points) < 2:
-            raise DataError(
-                "training and held_out are one and the same point repeated; a label test needs "
-                "at least two distinct points."
-            )
-        return cls(points=points, member=member.cpu(), n_training=len(training))
+    def of(cls, *sets: Tensor) -> "_Pool":
+        first, member = distinct(*sets)
+        ranks = []
+        for rows in member.split([len(x) for x in sets]):
+            earliest = _first_rows(rows, len(first))[rows] == torch.arange(len(rows))
+            ranks.append(torch.where(earliest, rows, -1))
+        return cls(sets=sets, first=first, member=member, ranks=tuple(ranks))
 
-    def spacing(self, k: int = 1) -> Tensor:
-        """Distances of every distinct point to its k nearest other ones, shape (n, k)."""
-        k = min(k, len(self.points) - 1)
-        return nearest(self.points, self.points, k + 1)[0][:, 1:]
+    @property
+    def n_training(self) -> int:
+        return len(self.sets[0])
+
+    def has(self, role: int) -> Tensor:
+        """Mask of the distinct points that are in a set."""
+        found = torch.zeros(len(self.first), dtype=torch.bool)
+        return found.index_fill_(0, self.ranks[role][self.ranks[role] >= 0], True)
+
+    def rows(self, which: Tensor) -> Tensor:
+        """These distinct points, one a row."""
+        dtype = functools.reduce(torch.promote_types, (x.dtype for x in self.sets))
+        rows = torch.empty(len(which), self.sets[0].shape[1], dtype=dtype)
+        place, start = self.first[which], 0
+        for x in self.sets:
+            mine = ((start <= place) & (place < start + len(x))).nonzero()[:, 0]
+            rows[mine] = x[place[mine] - start].to(dtype)
+            start += len(x)
+        return rows
+
+    def nearest_in(
+        self, role: int, queries: Tensor, k: int, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Distances and places of the k nearest distinct points of one set, or of part of it.
+
+        Fewer if there are fewer; ties by place.
+        """
+        rank = self.ranks[role]
+        if keep is not None:
+            rank = torch.where(keep[rank], rank, -1)
+        k = min(k, int((rank >= 0).sum()))
+        distances, rows = nearest(queries, self.sets[role], k, rank=rank)
+        return distances, rank[rows]
+
+    def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances and places of the k nearest distinct points of all sets, ties by place."""
+        return _merged([self.nearest_in(role, queries, k) for role in range(len(self.sets))], k)
+
+    def spacing(self, k: int) -> Tensor:
+        """Distances of distinct points to their k nearest other ones, shape (n, k).
+
+        Of all points, or of SEARCHED drawn at random, whatever their labels.
+        """
+        chosen = _some(torch.arange(len(self.first)), "spacing")
+        return self.nearest(self.rows(chosen), k + 1)[0][:, 1:]
 
     def counts(self, where: Tensor) -> np.ndarray:
         """For every row how many of the samples at these points it has."""
@@ -249,9 +298,29 @@ class _Pool:
         )
 
 
-def _same_shape(**sets: Points) -> list[Vectors]:
-    """The sets as float64 rows, all of one length."""
-    vectors = [as_rows(name, points).double() for name, points in sets.items()]
+def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of several answers, a point that is in two of them once; ties by place."""
+    distances, where = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    where, order = where.sort(dim=1, stable=True)
+    distances = distances.gather(1, order)
+    repeated = torch.zeros_like(where, dtype=torch.bool)
+    repeated[:, 1:] = where[:, 1:] == where[:, :-1]
+    distances, order = distances.masked_fill(repeated, math.inf).sort(dim=1, stable=True)
+    k = min(k, int((~repeated).sum(1).min()))
+    return distances[:, :k], where.gather(1, order)[:, :k]
+
+
+def _some(places: Tensor, name: str) -> Tensor:
+    """At most SEARCHED of these, drawn at random."""
+    if len(places) <= SEARCHED:
+        return places
+    order = torch.randperm(len(places), generator=seeds.generator(0, name, len(places)))
+    return places[order[:SEARCHED].sort().values]
+
+
+def _same_shape(**sets: Points) -> list[Tensor]:
+    """The sets as rows of one length."""
+    vectors = [as_rows(name, points) for name, points in sets.items()]
     if len({v.shape[1] for v in vectors}) > 1:
         raise DataError(
             f"{', '.join(sets)} must hold data points of one shape, got "
@@ -339,13 +408,13 @@ def memorized_fraction(generated: Points, training: Points, *, gap: float = 1 / 
     if not 0 < gap <= 1:
         raise ConfigError(f"gap is a ratio of distances with 0 < gap <= 1, got {gap}.")
     samples, points = _same_shape(generated=generated, training=training)
-    points, _ = distinct(points)
-    if len(points) < 2:
+    pool = _Pool.of(points)
+    if len(pool.first) < 2:
         raise DataError(
             "All training points are equal. A gap ratio needs two distinct points; count exact "
             "copies instead."
         )
-    first, second = nearest(samples, points, 2)[0].T
+    first, second = pool.nearest(samples, 2)[0].T
     return wilson(int((first < gap * second).sum()), len(first))
 
 
@@ -595,7 +664,8 @@ class Duplicates:
     Attributes:
         training: training points equal to an earlier one.
         near_training: distinct training points nearer to another than a third of the median
-            distance to the nearest other.
+            distance to the nearest other; in sets of more than SEARCHED points those found among
+            as many, and among the points that samples and held-out points are nearest to.
         overlap: held-out points equal to a training point.
         generated: samples equal to an earlier one.
     """
@@ -741,7 +811,7 @@ def audit(
         )
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    rows = {name: flatten(points) for name, points in represent(sets, features).items()}
+    rows = {name: _rows(points) for name, points in represent(sets, features).items()}
     search = _Search.of(rows, _views(sets, features) if robust else {})
     copied, bias = (
         search.copying(significance, n_permutations, seed),
@@ -903,69 +973,75 @@ def none_to(value: float | None, other: float) -> float:
 class _Search:
     """Every neighbour search of an audit, done once."""
 
-    rows: dict[str, Vectors]
-    samples: Vectors  # the samples as they are searched: in the view that comes nearest
-    fresh: Vectors  # the same of held-out points; of training points if there are none
-    pool: _Pool | None
-    in_training: Tensor  # mask over the distinct points of the pool, or of the training set
+    rows: dict[str, Tensor]
+    samples: Tensor  # the samples as they are searched: in the view that comes nearest
+    fresh: Tensor  # the same of held-out points; of training points if there are none
+    points: _Pool
+    in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
-    points: Vectors  # those distinct points
-    spacing: Tensor  # their distances to two others
+    spacing: Tensor  # distances of distinct points to two others
     second: Tensor  # for each sample the distance to its second nearest distinct point
     first: Tensor  # for each sample the distances to two distinct training points
-    nearest_training: Tensor  # and the nearest one, among `points`
+    nearest_training: Tensor  # and the nearest one, by its place in the pool
     to_held_out: Tensor | None
     nearest_held_out: Tensor | None
     control: Tensor  # distances of held-out rows to two distinct training points
-    control_training: Tensor  # for each held-out row the nearest one, among `points`
-    training_spacing: Tensor  # distances of distinct training points to others of them
-    training_neighbour: Tensor
+    control_training: Tensor  # for each held-out row the nearest one, by its place
+    drawn: Tensor  # places of the training points whose others were looked for at random
+    training_spacing: Tensor  # for each distinct point, if looked at, distances to training points
+    training_neighbour: Tensor  # and the nearest one
 
     @classmethod
-    def of(cls, rows: dict[str, Vectors], views: Mapping[str, Sequence[Vectors]]) -> "_Search":
-        training = rows["training"]
-        pool = _Pool.of(training, rows["held_out"]) if "held_out" in rows else None
-        points, member = distinct(training) if pool is None else (pool.points, pool.member)
-        mine = torch.zeros(len(points), dtype=torch.bool)
-        other = mine.clone()
-        mine[member[: len(training)]] = True
-        other[member[len(training) :]] = True
-        known, fresh = mine.nonzero()[:, 0], other.nonzero()[:, 0]
-        if len(known) < 2:
+    def of(cls, rows: dict[str, Tensor], views: Mapping[str, Sequence[Tensor]]) -> "_Search":
+        roles = [name for name in ("training", "held_out") if name in rows]
+        points = _Pool.of(*(rows[name] for name in roles))
+        mine = points.has(0)
+        other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
+        if int(mine.sum()) < 2:
             raise DataError(
-                f"All {len(training)} training points are equal; an audit needs at least two "
+                f"All {points.n_training} training points are equal; an audit needs at least two "
                 "distinct ones. Check what was written to this set."
             )
-        among, neighbours = nearest(points[known], points[known], min(3, len(known)))
-        targets = [points[known]] if pool is None else [points[known], points[fresh]]
-        samples, found = _closest([rows["generated"], *views.get("generated", ())], targets)
+        samples, found = _closest([rows["generated"], *views.get("generated", ())], points)
         first, where = found[0]
-        to_held_out = nearest_held_out = None
-        others, control, control_where = training, among[:, 1:], neighbours[:, 1]
-        if pool is not None:
-            to_held_out, nearest_held_out = found[1][0][:, 0], fresh[found[1][1][:, 0]]
+        drawn = _some(mine.nonzero()[:, 0], "training spacing")
+        looked, fresh, control, control_where = [drawn, where[:, 0]], rows["training"], None, None
+        if len(roles) > 1:
             held_out = [rows["held_out"], *views.get("held_out", ())]
-            others, [(control, control_where)] = _closest(held_out, targets[:1])
-            control_where = control_where[:, 0]
+            fresh, [(control, control_where)] = _closest(held_out, points, n_roles=1)
+            looked.append(control_where[:, 0])
+        looked = torch.cat(looked).unique()
+        among, neighbours = points.nearest_in(0, points.rows(looked), 3)
+        training_spacing = torch.full((len(mine), among.shape[1] - 1), math.inf).double()
+        training_spacing[looked] = among[:, 1:]
+        training_neighbour = torch.arange(len(mine))
+        training_neighbour[looked] = neighbours[:, 1]
+        if control is None or control_where is None:
+            control, control_where = training_spacing[drawn], training_neighbour[drawn, None]
         return cls(
             rows=rows,
             samples=samples,
-            fresh=others,
-            pool=pool,
+            fresh=fresh,
+            points=points,
             in_training=mine,
             in_held_out=other,
-            points=points,
-            spacing=among[:, 1:] if pool is None else pool.spacing(2),
-            second=nearest(samples, points, 2)[0][:, 1],
+            spacing=training_spacing[drawn] if len(roles) == 1 else points.spacing(2),
+            second=_merged(found, 2)[0][:, 1],
             first=first,
-            nearest_training=known[where[:, 0]],
-            to_held_out=to_held_out,
-            nearest_held_out=nearest_held_out,
+            nearest_training=where[:, 0],
+            to_held_out=found[1][0][:, 0] if len(roles) > 1 else None,
+            nearest_held_out=found[1][1][:, 0] if len(roles) > 1 else None,
             control=control,
-            control_training=known[control_where],
-            training_spacing=among[:, 1:],
-            training_neighbour=neighbours[:, 1],
+            control_training=control_where[:, 0],
+            drawn=drawn,
+            training_spacing=training_spacing,
+            training_neighbour=training_neighbour,
         )
+
+    @property
+    def pool(self) -> _Pool | None:
+        """Training and held-out points, if there are both."""
+        return self.points if "held_out" in self.rows else None
 
     @property
     def scale(self) -> float:
@@ -1001,9 +1077,9 @@ class _Search:
 
     @property
     def near_twins(self) -> Tensor:
-        """Which distinct training points have another within a third of the median distance."""
+        """Which training points have another within a third of the median distance."""
         nearest_other = self.training_spacing[:, 0]
-        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other.median()
+        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other[self.drawn].median()
 
     @property
     def dimension(self) -> float:
@@ -1027,7 +1103,7 @@ class _Search:
             training=len(training) - int(self.in_training.sum()),
             near_training=int(self.near_twins.sum()),
             overlap=overlap,
-            generated=datasets.count_duplicates(generated),
+            generated=len(generated) - len(distinct(generated)[0]),
         )
 
     # Copying and train bias
@@ -1044,7 +1120,8 @@ class _Search:
             if p_value <= significance * _ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
-        inner = self._is_near(self.training_spacing[:, 0], self.training_spacing[:, -1])
+        inner = self.training_spacing[self.drawn]
+        inner = self._is_near(inner[:, 0], inner[:, -1])
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
@@ -1067,19 +1144,18 @@ class _Search:
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
         keep = self._one_of_each()
-        training = self.points[self.in_training]
         first, control = self.first, self.control
-        if not bool(keep.all()) and int(keep.sum()) > 1:
-            first = nearest(self.samples, training[keep], 2)[0]
+        if not bool(keep.all()) and int((keep & self.in_training).sum()) > 1:
+            first = self.points.nearest_in(0, self.samples, 2, keep)[0]
             if self.pool is not None:
-                control = nearest(self.fresh, training[keep], 2)[0]
+                control = self.points.nearest_in(0, self.fresh, 2, keep)[0]
         share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
         if self.pool is None:
             return share, None
         return share, wilson(int((control[:, 0] < control[:, 1] / 3).sum()), len(control))
 
     def _one_of_each(self) -> Tensor:
-        """Mask of distinct training points with one of each group of near twins."""
+        """Mask of distinct points with one of each group of near twins in the training set."""
         twins = self.near_twins
         keep = torch.ones(len(twins), dtype=torch.bool)
         if not bool(twins.any()):
@@ -1122,7 +1198,7 @@ class _Search:
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
         own, where = self.nearer
-        reached = torch.full((len(self.points),), math.inf, dtype=torch.float64)
+        reached = torch.full((len(self.points.first),), math.inf, dtype=torch.float64)
         reached.scatter_reduce_(0, where, own, "amin")
         controls = reached[self.in_held_out & ~self.in_training].sort().values
         as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
@@ -1151,15 +1227,14 @@ class _Search:
     def quality(self, seed: int) -> Quality:
         reference = "training" if self.pool is None else "held_out"
         samples, training = self._matched(seed)
-        real = self.rows[reference]
-        everything = torch.cat([self.rows[n] for n in ("training", "held_out") if n in self.rows])
+        real = _subset(self.rows[reference], SEARCHED, seed, reference)
         control = None
         if self.pool is not None:
             control = _sliced(training, real, seed)
         return Quality(
             sliced_wasserstein=_sliced(samples, real, seed),
             control=control,
-            spread_ratio=_spread(self.rows["generated"]) / _spread(everything),
+            spread_ratio=_spread(self.rows["generated"]) / _spread(*self.points.sets),
             reference=reference,
             size=len(samples),
         )
@@ -1180,8 +1255,7 @@ class _Search:
             return {}
         where = self.nearest_training
         rank = peers.rank_test(self.first[:, 0], self.control[:, 0])
-        spacing = torch.full((len(self.points),), math.inf, dtype=torch.float64)
-        spacing[self.in_training] = self.training_spacing[:, 0]
+        spacing = self.training_spacing[:, 0]
         own = peers.authentic(self.first[:, 0], where, spacing)
         fresh = peers.authentic(self.control[:, 0], self.control_training, spacing)
         n_training, n_held_out = self.pool.n_training, len(self.rows["held_out"])
@@ -1223,7 +1297,7 @@ class _Search:
                 for real in (training, held_out)
             ]
             found[f"{name}_training"] = Peer(value=values[0], chance=values[1])
-        spread = math.sqrt(_spread(torch.cat([training, held_out])) / samples.shape[1])
+        spread = math.sqrt(_spread(training, held_out) / samples.shape[1])
         if spread > 0:
             found["kernel_delta"] = _kernel_peer(
                 samples, training, held_out, spread, n_permutations, seed
@@ -1256,12 +1330,11 @@ class _Search:
         return self.pool.counts(where[near])
 
     def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
-        member = self._member()
-        n_training = len(self.rows["training"])
-        training_row = _first_rows(member[:n_training], len(self.points))
+        member, n_training = self.points.member, self.points.n_training
+        training_row = _first_rows(member[:n_training], len(self.points.first))
         held_out = None
         if self.nearest_held_out is not None:
-            held_out = _first_rows(member[n_training:], len(self.points))[self.nearest_held_out]
+            held_out = _first_rows(member[n_training:], len(training_row))[self.nearest_held_out]
         return Evidence(
             to_training=self.first[:, 0],
             nearest_training=training_row[self.nearest_training],
@@ -1273,19 +1346,17 @@ class _Search:
             sets=sets,
         )
 
-    def _member(self) -> Tensor:
-        return distinct(self.rows["training"])[1] if self.pool is None else self.pool.member
-
 
 def _closest(
-    views: Sequence[Vectors], targets: Sequence[Vectors]
-) -> tuple[Vectors, list[tuple[Tensor, Tensor]]]:
-    """The two nearest points of each target, in the view that comes nearest to any of them.
+    views: Sequence[Tensor], pool: _Pool, n_roles: int | None = None
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """The two nearest points of each set, in the view that comes nearest to any of them.
 
     Returns:
-        the chosen rows, and distances and indices for each target.
+        the chosen rows, and distances and places in the pool for each of the first sets.
     """
-    found = [[nearest(v, t, min(2, len(t))) for t in targets] for v in views]
+    roles = range(len(pool.sets) if n_roles is None else n_roles)
+    found = [[pool.nearest_in(role, v, 2) for role in roles] for v in views]
     reach = torch.stack([torch.stack([d[:, 0] for d, _ in row]).amin(0) for row in found])
     best, row = reach.argmin(0), torch.arange(len(views[0]))
 
@@ -1293,12 +1364,11 @@ def _closest(
         return parts[0] if len(parts) == 1 else torch.stack(list(parts))[best, row]
 
     return chosen(views), [
-        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found]))
-        for k in range(len(targets))
+        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found])) for k in roles
     ]
 
 
-def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
+def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Tensor]]:
     """Samples and held-out images flipped, shifted by a pixel, and both; as features."""
     shape = tuple(sets["training"].shape[1:])
     if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
@@ -1306,7 +1376,7 @@ def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
             f"A robust search flips and shifts images, shape (n, channels, height, width) or (n, "
             f"height, width); got points of shape {shape}. Leave it out for other data."
         )
-    views: dict[str, list[Vectors]] = {}
+    views: dict[str, list[Tensor]] = {}
     for name in sets.keys() - {"training"}:
         moved = [
             _shifted(points, down, right)
@@ -1315,7 +1385,7 @@ def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
             for right in (-1, 0, 1)
         ]
         seen = (represent(sets | {name: points}, features)[name] for points in moved)
-        views[name] = [flatten(points) for points in seen]
+        views[name] = [_rows(points) for points in seen]
     return views
 
 
@@ -1326,6 +1396,10 @@ def _shifted(points: Tensor, down: int, right: int) -> Tensor:
     columns = (torch.arange(width) - right).clamp(0, width - 1)
     return points[..., rows, :][..., columns]
 
+
+SEARCHED = 10_000
+"""Points whose distances to others set the scale; of larger sets a random part, all against all
+points."""
 
 LARGEST = 1000
 """Points of a set that are compared all with all; of larger sets a random part."""
@@ -1388,21 +1462,21 @@ def _first_rows(member: Tensor, n_points: int) -> Tensor:
     return first.scatter_reduce_(0, member, torch.arange(len(member)), "amin")
 
 
-def _subset(rows: Vectors, size: int, seed: int, name: str) -> Vectors:
-    """At most `size` rows, drawn at random."""
+def _subset(rows: Tensor, size: int, seed: int, name: str) -> Vectors:
+    """At most `size` rows, drawn at random, in float64."""
     if len(rows) <= size:
-        return rows
+        return rows.double()
     order = torch.randperm(len(rows), generator=seeds.generator(seed, "subset", name))
-    return rows[order[:size].sort().values]
+    return rows[order[:size].sort().values].double()
 
 
 def _sliced(x: Vectors, y: Vectors, seed: int) -> float:
     return sliced_wasserstein(x, y, generator=seeds.generator(seed, "directions"))
 
 
-def _spread(rows: Vectors) -> float:
-    """Trace of the covariance."""
-    return float(rows.var(0, correction=0).sum())
+def _spread(*sets: Tensor) -> float:
+    """Trace of the covariance of all rows together."""
+    return float(datasets.moments(*sets)[1].sum())
 
 
 def _kernel_peer(
@@ -1613,8 +1687,15 @@ def _as_tensor(name: str, values: object) -> Tensor:
             f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
             "tensors of numbers, shape (n, *shape)."
         )
-    native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
-    return _as_tensor(name, torch.from_numpy(np.require(array, native, ["C", "W"])))
+    return _as_tensor(name, from_array(array))
+
+
+def _rows(points: Tensor) -> Tensor:
+    """Data points as rows of floating-point numbers, where they are if they are such numbers."""
+    rows = points.reshape(len(points), -1)
+    if rows.is_floating_point():
+        return rows
+    return rows.float() if rows.itemsize < 3 else rows.double()
 
 
 def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
