@@ -6,7 +6,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 ROOMS = ("noise", "sources", "datasets", "denoisers", "pretrained", "networks", "samplers",
-         "distances", "neighbors", "peers", "features", "verdict", "training", "published",
+         "distances", "neighbors", "peers", "features", "views", "verdict", "training", "published",
          "criteria",
          "experiment")  # fmt: skip
 

@@ -29,7 +29,7 @@ view that attains the minimum, they would be nearer by (1) too. One exact search
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
@@ -136,81 +136,103 @@ class Views:
             for flip in FLIPS:
                 yield View(flip, mine, other)
 
-    def nearest(self, queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    def nearest(
+        self, queries: Tensor, points: Tensor, k: int, *, rank: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The k nearest points by (1), as `genonset.neighbors.nearest` has them.
+
+        Distances that float64 cannot tell from zero are zero.
 
         Args:
             queries, points: images as rows, shape (m, d) and (n, d).
-            k: 1 to n.
+            k: 1 to the number of points that are searched.
+            rank: what ties go by; -1 for points that are left out.
         """
+        rank = torch.arange(len(points)) if rank is None else rank
         dim = self.onto(self._images(points[:1])).shape[1]
         step = max(1, _MEMORY // (8 * len(FLIPS) * dim))
-        parts = [self._nearest(part, points, k) for part in queries.split(step)]
-        distances, indices = (torch.cat(x) for x in zip(*parts, strict=True))
-        return distances, indices
+        parts = [self._nearest(part, points, k, rank) for part in queries.split(step)]
+        distances, places = (torch.cat(x) for x in zip(*parts, strict=True))
+        row = torch.empty(int(rank.max()) + 1, dtype=torch.int64)
+        row[rank[rank >= 0]] = (rank >= 0).nonzero()[:, 0]
+        return distances, row[places]
 
-    def _nearest(self, queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        m = len(queries)
+    def _nearest(
+        self, queries: Tensor, points: Tensor, k: int, rank: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Distances, and ranks in place of indices."""
+        m, largest = len(queries), 0.0
         distances = torch.empty(m, 0, dtype=torch.float64)
-        indices = torch.empty(m, 0, dtype=torch.int64)
+        places = torch.empty(m, 0, dtype=torch.int64)
         for mine, pairs in groupby(windows(*self.shape[-2:]), lambda pair: pair[0]):
             flipped = torch.cat([self._seen(queries, mine, flip) for flip in FLIPS])
             for _, other in pairs:
-                found = neighbors.nearest(flipped, self._seen(points, other), k)
+                seen = self._seen(points, other)
+                largest = max(largest, float(seen.norm(dim=1).max()))
+                found = neighbors.nearest(flipped, seen, k, rank=rank)
                 more, where = (x.view(-1, m, k).transpose(0, 1).flatten(1) for x in found)
-                distances, indices = _distinct_nearest(
-                    torch.cat([distances, more], 1), torch.cat([indices, where], 1), k
+                distances, places = _distinct_nearest(
+                    torch.cat([distances, more], 1), torch.cat([places, rank[where]], 1), k
                 )
-        return distances, indices
+        return distances.masked_fill(distances < _ROUNDING * largest, 0.0), places
 
-    def match(self, sample: Tensor, point: Tensor) -> tuple[View, float, float]:
-        """The view in which a sample comes nearest to a point, and the gain and offset in it.
+    def changes(self, samples: Tensor, points: Tensor) -> list[str]:
+        """What was done to each point to make it the sample beside it, in words.
+
+        The view in which they come nearest, the first of equals, and the gain a and offset o of
+        a p + o where they bring the windows to less than half the squared distance.
 
         Args:
-            sample, point: images as rows, shape (d,).
-
-        Returns:
-            the view, the first of equals, and the numbers a and o that bring a p + o nearest to q
-            over the pixels of the two windows.
+            samples, points: images as rows, shape (n, d) each.
         """
-        q, p = sample[None], point[None]
-        reach = [
-            float((self._seen(q, v.mine, v.flip) - self._seen(p, v.other)).norm()) for v in self
-        ]
-        least = min(reach)
-        best = next(
-            v for v, r in zip(self, reach, strict=True) if r <= least + math.sqrt(_ROUNDING)
+        every = list(self)
+        reach = torch.stack(
+            [
+                (self._seen(samples, v.mine, v.flip) - self._seen(points, v.other)).norm(dim=1)
+                for v in every
+            ]
         )
-        x = best.mine.of(self._images(q).double().flip(best.flip)).flatten()
-        y = best.other.of(self._images(p).double()).flatten()
-        spread = float((y - y.mean()).square().sum())
-        gain = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 1.0
-        return best, gain, float(x.mean() - gain * y.mean())
+        best = (reach <= reach.amin(0) + math.sqrt(_ROUNDING)).to(torch.uint8).argmax(0)
+        words = []
+        for q, p, v in zip(samples, points, (every[k] for k in best.tolist()), strict=True):
+            x = v.mine.of(as_images(self._images(q[None]), "a view").flip(v.flip)).flatten()
+            y = v.other.of(as_images(self._images(p[None]), "a view")).flatten()
+            done = [part for part in (str(v), _brightness(x, y)) if part]
+            words.append(", ".join(done) or "as it is")
+        return words
 
     def _images(self, rows: Tensor) -> Tensor:
         return rows.reshape(len(rows), *self.shape)
 
-    def _seen(self, rows: Tensor, window: Window, flip: Sequence[int] = ()) -> Tensor:
+    def _seen(self, rows: Tensor, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
         """Coordinates of a window of flipped images, a part of the images at a time."""
         step = max(1, _MEMORY // (32 * rows.shape[1]))
-        return torch.cat(
-            [
-                self.onto(_channels(window, self._images(part).double().flip(flip)))
-                for part in rows.split(step)
-            ]
-        )
+        parts = []
+        for part in rows.split(step):
+            images = as_images(self._images(part), "a view")
+            parts.append(self.onto(window.of(images.flip(flip)).reshape(-1, *self.shape)))
+        return torch.cat(parts)
 
 
-def _channels(window: Window, images: Tensor) -> Tensor:
-    """The window of images that may have no channels."""
-    return window.of(images.reshape(len(images), -1, *images.shape[-2:])).reshape(images.shape)
+def _brightness(x: Tensor, y: Tensor) -> str:
+    """Gain and offset from y to x, if they explain half of the difference."""
+    centred = y - y.mean()
+    spread = float(centred.square().sum())
+    if not spread > 0:
+        return ""
+    gain = float((x * centred).sum()) / spread
+    offset = float(x.mean() - gain * y.mean())
+    left, without = (float((x - r).square().sum()) for r in (gain * y + offset, y))
+    if left > without / 2 or without < 1e-6 * spread:
+        return ""
+    return f"gain {gain:.2f}, offset {offset:.2g}"
 
 
 def _distinct_nearest(distances: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest of each row, a point that occurs twice once; ties by lower index."""
     indices, order = indices.sort(dim=1, stable=True)
     distances = distances.gather(1, order)
-    indices, first = indices, torch.ones_like(indices, dtype=torch.bool)
+    first = torch.ones_like(indices, dtype=torch.bool)
     first[:, 1:] = indices[:, 1:] != indices[:, :-1]
     group = first.cumsum(1) - 1
     least = torch.full_like(distances, math.inf).scatter_reduce_(1, group, distances, "amin")
