@@ -169,7 +169,9 @@ def _features(source):
         generated = torch.cat([changed[:, None], fresh])
         shares = []
         for space, robust in ways:
-            found = genonset.audit(generated, training, held_out, features=space, robust=robust)
+            found = genonset.audit(
+                generated, training, held_out, features=space, robust=robust, n_permutations=100
+            )
             right = sum(f.index < 60 and f.nearest == f.index for f in found.copying.flagged)
             wrong = len(found.copying.flagged) - right
             shares.append(f"{right / 60:.2f}" + f" ({wrong} false)" * bool(wrong))

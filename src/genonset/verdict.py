@@ -48,15 +48,15 @@ of the R are false with 95 % confidence. A sample at distance s has the p-value
 a sample being of the point of the pool that it is nearest to.
 *By chance*, a gap ratio is below `gap` with probability gap^k on data of intrinsic dimension k,
 whatever their number; k is estimated from the same ratios inside the pool, d2/d1 being Pareto with
-exponent k there. A sample with
+exponent k there. Where that is rarer than 1 in 100, a sample with
 
-    (8)  d1 / d2 < g = min(1/2, (1/1000)^(1/k)),    d1, d2 its distances to the two nearest
-                                                    distinct points of the pool
+    (8)  d1 / d2 < 1/3,    d1, d2 its distances to the two nearest distinct points of the pool
 
 is a near-duplicate as well: where data are sparse, a compressed or noisy copy is farther from its
 point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
 either. With `robust` every distance above is the least over the views of an image,
-`genonset.views`, and no label enters it. What a set of 1/20 or 1/10 copies would have done to the
+`genonset.views`, and no label enters it; the bound of (8) is then min(1/2, (1/1000)^(1/k)), which
+chance passes once in 1000 at any k, since compressed copies lie between it and 1/3. What a set of 1/20 or 1/10 copies would have done to the
 p-value is found by planting them: random labels, the near samples that were seen as Poisson
 background, and copies close enough to their point to count for it.
 
@@ -1073,8 +1073,10 @@ class _Search:
 
     @property
     def gap(self) -> float:
-        """The bound g of (8); 0 where the dimension is not known."""
-        return min(1 / 2, RARE ** (1 / self.dimension)) if self.dimension > 0 else 0.0
+        """The bound of (8); 0 where chance would pass it too often."""
+        if self.points.search is nearest:
+            return 1 / 3 if self.chance < RARE else 0.0
+        return min(1 / 2, RARE_IN_VIEWS ** (1 / self.dimension)) if self.dimension > 0 else 0.0
 
     @property
     def chance(self) -> float:
@@ -1397,8 +1399,11 @@ points."""
 LARGEST = 1000
 """Points of a set that are compared all with all; of larger sets a random part."""
 
-RARE = 0.001
-"""Chance with which the gap ratio of a sample is below the bound of (8)."""
+RARE = 0.01
+"""Chance below which a small gap ratio makes a near-duplicate."""
+
+RARE_IN_VIEWS = 0.001
+"""Chance with which a robust search takes a sample for a near-duplicate by its gap ratio."""
 
 PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
