@@ -56,9 +56,10 @@ is a near-duplicate as well: where data are sparse, a compressed or noisy copy i
 point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
 either. With `robust` every distance above is the least over the views of an image,
 `genonset.views`, and no label enters it; the bound of (8) is then min(1/2, (1/1000)^(1/k)), which
-chance passes once in 1000 at any k, since compressed copies lie between it and 1/3. What a set of 1/20 or 1/10 copies would have done to the
-p-value is found by planting them: random labels, the near samples that were seen as Poisson
-background, and copies close enough to their point to count for it.
+chance passes once in 1000 at any k: copies that were compressed as well lie between it and 1/3.
+What a set of 1/20 or 1/10 copies would have done to the p-value is found by planting them: random
+labels, the near samples that were seen as Poisson background, and copies close enough to their
+point to count for it.
 
 Without a held-out set nothing tells a copy from a sample that is near because the data are dense,
 except training points' own distances to one another: the weaker, leave-one-out control.
