@@ -282,8 +282,12 @@ def onset(
         bool, typer.Option("--suggest", help="The next n that would shrink the interval most.")
     ] = False,
     scaling: Annotated[
-        bool, typer.Option("--scaling", help="How n* grows with source.dim, as d^a.")
+        bool, typer.Option("--scaling", help="How n* grows with dimension, as d^a.")
     ] = False,
+    against: Annotated[
+        str,
+        typer.Option(help="With --scaling: dim, rank, effective_rank, ..., or a numeric axis."),
+    ] = "dim",
     law: Annotated[
         str, typer.Option(help="Of a CURVE.csv: logistic or exponential.")
     ] = "logistic",
@@ -299,19 +303,15 @@ def onset(
         _curve_onset(run, law, as_json)
         return
     if scaling:
-        _scaling(run, criterion, as_json)
+        _scaling(run, criterion, against, as_json)
         return
-    from genonset.criteria import CRITERIA
     from genonset.onset import suggest as suggest_next
     from genonset.store import Results
 
     results = Results(run)
     _say_unfinished(results)
     name = criterion or results.sweep.headline_criterion
-    if name not in results.sweep.measured or CRITERIA[name].axis in ("error", "training"):
-        onsets = ("memorization", "quality")
-        usable = [c for c in results.sweep.measured if CRITERIA[c].axis in onsets]
-        raise ConfigError(f"{run} has no onset for {name!r}; choose from {', '.join(usable)}.")
+    results.require_onset(name)
     found = []
     for setting in results.settings:
         estimate = results.onset(name, setting)
@@ -355,16 +355,22 @@ def _curve_onset(path: Path, law: str, as_json: bool) -> None:
         _say(f"  {note}")
 
 
-def _scaling(run: Path, criterion: str | None, as_json: bool) -> None:
-    """How the onset grows with the dimension of the source."""
+def _scaling(run: Path, criterion: str | None, against: str, as_json: bool) -> None:
+    """How the onset grows with the size of the problem."""
     from genonset.store import Results
 
-    name = criterion or "delta_held_out"
-    found = Results(run).scaling(name)
+    results = Results(run)
+    name = criterion or results.sweep.headline_criterion
+    found = []
+    for family in results.families(against):
+        collapse, slope = results.scalings(name, against, family)
+        ways = {"of_onsets": asdict(slope) if slope else None}
+        found.append({"criterion": name, "against": against, **family, **asdict(collapse), **ways})
+        if not as_json:
+            print(f"{collapse.sentence(against)}   ({_place(name, family)})")
+            print(f"{slope.sentence(against)}" if slope else "fewer than two onsets are known")
     if as_json:
-        _print_json({"criterion": name, **asdict(found)})
-    else:
-        print(f"{found}   ({name})")
+        _print_json(found[0] if len(found) == 1 else {"criterion": name, "scalings": found})
 
 
 def _caution(sweep: "Sweep", n: int) -> str:
