@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genonset import theory, verdict
+from genonset.adaptive import Course
 from genonset.criteria import CEILINGS, CRITERIA, DERIVED, ROLES, criterion_onset
 from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
@@ -151,9 +152,9 @@ class Store:
             now = time.strftime("%Y-%m-%d %H:%M:%S%z")
             file.write(f"{now} {socket.gethostname()} {os.getpid()} {self.path.name}: {text}\n")
 
-    def done_keys(self) -> set[str]:
-        """Keys of the cells that any writer of this folder has finished well."""
-        return {row.key for row in _read_rows(self.folder) if row.status == "done"}
+    def done_values(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
+        """Values of the cells that any writer of this folder has finished well, by key."""
+        return {row.key: row.values for row in _read_rows(self.folder) if row.status == "done"}
 
     def close(self) -> None:
         """Flush and release the folder."""
@@ -231,7 +232,10 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
     A folder in which nothing was done yet takes any spec.
     """
     old, new = there.model_dump(mode="json"), wanted.model_dump(mode="json")
-    grows = (
+    if there.design is not None and wanted.design is not None:
+        free_of_ends = {"precision": 1.0, "budget": 10**9}  # neither moves the sequence
+        old["n"], new["n"] = (options["n"] | free_of_ends for options in (old, new))
+    grows = there.design is wanted.design is None and (
         set(there.n) <= set(wanted.n)
         and all(there.replicates_of(n) <= wanted.replicates_of(n) for n in there.n)
         and there.variants.items() <= wanted.variants.items()
@@ -245,7 +249,8 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
         raise StoreError(
             f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
             "Choose another folder with --out, or delete this one. A run can be extended by "
-            "sizes n, replicates, replicates_at and variants, never narrowed or changed."
+            "sizes n, replicates, replicates_at and variants, an adaptive one by precision and "
+            "budget, never narrowed or changed."
         )
 
 
@@ -328,11 +333,22 @@ class Results:
         for row in _read_rows(self.folder):
             if row.key not in rows or row.status == "done":
                 rows[row.key] = row
+        self.courses: list[Course] = []
+        cells = self.sweep.cells()
+        if self.sweep.design is not None:
+            self._finished = {k: r.values if r.status == "done" else {} for k, r in rows.items()}
+            self.courses = [Course(self.sweep, setting) for setting in self.sweep.settings()]
+            for course in self.courses:
+                course.advance(self._finished)
+            cells = [(c.setting, cell) for c in self.courses for cell in c.cells]
         self.records: list[Record] = [
             Record(setting=setting, n=cell.n, replicate=cell.replicate, row=rows[cell.key])
-            for setting, cell in self.sweep.cells()
+            for setting, cell in cells
             if cell.key in rows
         ]
+        if self.courses and self.records:  # of an adaptive sweep, the sizes that were chosen
+            chosen = tuple(sorted({r.n for r in self.records}))
+            self.sweep = self.sweep.model_copy(update={"n": chosen})
 
     @property
     def failures(self) -> list[Record]:
@@ -377,8 +393,12 @@ class Results:
         place = (criterion, json.dumps(setting, sort_keys=True))
         if place not in self._onsets:
             tables, floor = self.tables(criterion, setting), self.floor(criterion, setting)
+            course = next((c for c in self.courses if dict(c.setting) == dict(setting)), None)
             try:
-                found = criterion_onset(criterion, self.sweep.n, tables, floor=floor)
+                if course is not None:
+                    found = course.onset(criterion, self._finished)
+                else:
+                    found = criterion_onset(criterion, self.sweep.n, tables, floor=floor)
             except DataError as error:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
@@ -511,15 +531,23 @@ class Results:
         return counts
 
     def status(self) -> dict[str, Any]:
-        """Counts of cells, pace over the last minute of work, and time left."""
+        """Counts of cells, pace over the last minute of work, and time left.
+
+        For an adaptive sweep the cells are those of its budget, or of what it took once it ended,
+        with why each setting ended, None where it goes on.
+        """
         cells, failed = self.sweep.n_cells, len(self.failures)
         done = len(self.records) - failed
         finished = sorted(r.row.finished for r in self.records)
         recent = [t for t in finished if t > finished[-1] - 60] if finished else []
         span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
         pace = 60 * (len(recent) - 1) / span if span > 0 else None
+        if self.courses:
+            budget = cells // len(self.courses)
+            cells = sum(len(c.cells) if c.reason else budget for c in self.courses)
         left = cells - done - failed
-        return {
+        ends = [{**c.setting, "cells": len(c.cells), "end": c.reason} for c in self.courses]
+        return ({"adaptive": ends} if ends else {}) | {
             "cells": cells,
             "done": done,
             "failed": failed,
