@@ -115,14 +115,21 @@ def pool(dim: int, sizes: list[int], replicates: int, which: str) -> dict[int, n
     return table
 
 
-def true_onset(table: dict[int, np.ndarray], quantile: float) -> float:
-    """Where a smooth curve through the quantiles of all replicates falls through 0, last."""
+def true_onset(table: dict[int, np.ndarray], quantile: float, reach: float) -> float:
+    """Where a cubic through the quantiles of all replicates falls through 0.
+
+    `reach`, in ln n, is over which sizes it goes: few where the curve is steep, since near n = d
+    it bends within a third of a nat.
+    """
     sizes = np.array(sorted(table))
     x, y = np.log(sizes), np.array([np.quantile(table[n], quantile) for n in sizes])
-    near = np.abs(x - x[np.flatnonzero(y > 0)[-1]]) < 0.7
-    roots = np.polynomial.Polynomial.fit(x[near], y[near], 3).roots()
-    inside = [r.real for r in roots if abs(r.imag) < 1e-9 and x[near][0] < r.real < x[near][-1]]
-    return math.exp(min(inside, key=lambda r: abs(r - x[near].mean())))
+    centre = x[np.flatnonzero(np.convolve(y, np.ones(3) / 3, "same")[:-1] > 0)[-1]]
+    for _ in range(3):
+        near = np.abs(x - centre) < reach
+        roots = np.polynomial.Polynomial.fit(x[near], y[near], 3).roots()
+        real = [r.real for r in roots if abs(r.imag) < 1e-9]
+        centre = min(real, key=lambda r: abs(r - centre))
+    return math.exp(centre)
 
 
 def adaptive(sweep: Sweep, name: str, draw: Draw, seed: int) -> tuple[int, str, Onset]:
@@ -183,7 +190,8 @@ def compare(
     cells = float(np.mean([run[0] for run in runs]))
     ended = sum(run[1] == "precision" for run in runs)
     line(f"adaptive ({ended} by precision)", cells, [run[2] for run in runs], n)
-    for (label, sizes), signs in itertools.product(grids.items(), (False, True)):
+    designs = itertools.product(grids.items(), (False, True)) if options.grid_sweeps else ()
+    for (label, sizes), signs in designs:
         by = "signs" if signs else "size of D"
         for rows in REPLICATES:
             few = [grid(sizes, rows, name, draw, seed, signs=signs)
@@ -237,7 +245,7 @@ def main() -> None:
             return float(real[n][rng.integers(len(real[n]))])
 
         lattice = {n: real[n] for n in design.sizes}
-        n_star = true_onset(lattice, 0.5 if name == "delta" else 0.25)
+        n_star = true_onset(lattice, *((0.5, 0.25) if name == "delta" else (0.25, 0.8)))
         compare(f"linear one-step model, d = {dim}, {name}", name, dim, low, high, draw, n_star,
                 grids, options)  # fmt: skip
 

@@ -54,13 +54,14 @@ _WIDTHS = np.array([0.1, 0.2, 0.35, 0.6, 1.0])  # w of (1)
 _MARGIN = 1.5  # how far beyond the ends ln n* may lie a priori
 _LAPSE = 0.01  # of (1)
 _NARROW = 0.5  # standard deviation of ln n* at which the search ends
-_REACH = (0.3, 0.7)  # of delta in (3)
-_CURVATURE = 0.5  # standard deviation of b_2/b_1 in (2) a priori
+_REACH = (0.15, 0.7)  # of delta in (3)
+_CURVATURE = 1.0  # standard deviation of b_2/b_1 in (2) a priori
 _OFFSETS = (-1.0, 1.0, -0.5, 0.5)
 _HUBER = 1.345
 _SURE = 0.99  # belief that n* lies beyond an end, at which a sequence ends
 _FEWEST = 12  # cells that a fit of (2) needs
-_RESAMPLES = 400
+_RESAMPLES = 300
+_SPANS = (1.4, 2.0, 2.8)  # h over delta; the middle one gives the estimate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,19 +261,22 @@ def _rise(curves: Array, at: Array) -> Array:
     return np.where(up.any(axis=1), crossing, side)
 
 
-def _located(x: Array, found: Statistic, belief: Belief) -> _Local | None:
-    """The fit (2), its centre and reach found from the cells alone."""
+def _located(x: Array, found: Statistic, belief: Belief) -> list[_Local]:
+    """The fits (2) at every span, their centre and reach found from the cells alone; none where
+    the cells tell too little."""
     known = np.isfinite(found.d)
     if found.kind == "sign" or known.sum() < _FEWEST or belief.deviation > _NARROW:
-        return None
+        return []
     x, d = x[known], found.d[known]
-    local, centre, half = None, belief.mean, 2.0 * _REACH[1]
-    for _ in range(4):
-        local = _fit(x, d, found.kind, found.ceiling, centre, half)
-        step = local.root - centre
-        centre += float(np.clip(step, -0.5, 0.5))
-        half = 2 * float(np.clip(2 * local.error, *_REACH))
-    return local
+    centre, delta, spans = belief.mean, _REACH[1], [_SPANS[1]] * 3 + list(_SPANS)
+    fits = []
+    for k, span in enumerate(spans):
+        local = _fit(x, d, found.kind, found.ceiling, centre, span * delta)
+        fits.append(local)
+        if k < 3:
+            centre += float(np.clip(local.root - centre, -0.5, 0.5))
+            delta = float(np.clip(1.5 * local.error, *_REACH))
+    return fits[3:]
 
 
 # The next batch, and the end
@@ -292,12 +296,13 @@ def next_sizes(x: Array, found: Statistic, sizes: Array, *, batch: int) -> list[
     if not len(x) or belief.deviation > _NARROW:
         wanted = belief.quantiles((np.arange(batch) + 0.5) / batch)
     else:
-        local = _located(x, found, belief)
-        if local is None:
+        fits = _located(x, found, belief)
+        if not fits:
             centre, delta = belief.mean, float(np.clip(1.5 * belief.width, 0.1, 1.0))
         else:
+            local = fits[1]
             centre = local.centre + float(np.clip(local.root - local.centre, -0.5, 0.5))
-            delta = float(np.clip(2 * local.error, *_REACH))
+            delta = float(np.clip(1.5 * local.error, *_REACH))
         places = len(x) + np.arange(batch)
         wanted = centre + delta * np.array(_OFFSETS)[places % len(_OFFSETS)]
     nearest = np.abs(log_sizes - wanted[:, None]).argmin(1)
@@ -330,13 +335,14 @@ def cells_onset(
     belief = Belief.of(x, found, ends)
     shares = _of_signs(n, found, confidence)
     shares = replace(shares, points=points or shares.points)
-    local = _located(x, found, belief)
-    if local is None:
+    fits = _located(x, found, belief)
+    if not fits:
         if found.kind != "mean":
             return shares
         note = f"{np.isfinite(found.d).sum()} cells do not locate n* yet"
         return replace(shares, **_NOWHERE, notes=(note,), crossing=_crossing(found))
-    low, root, high = _interval(local, ends, confidence, seed)
+    local = fits[1]
+    low, root, high = _interval(fits, ends, confidence, seed)
     censored: Censored = "above" if root > ends[1] else "below" if root < ends[0] else "no"
     inside = censored == "no"
     bounds = (max(low, ends[0]), min(high, ends[1])) if not inside else (low, high)
@@ -374,17 +380,23 @@ def _of_signs(n: Array, found: Statistic, confidence: float) -> Onset:
 
 
 def _interval(
-    local: _Local, ends: tuple[float, float], confidence: float, seed: int
+    fits: list[_Local], ends: tuple[float, float], confidence: float, seed: int
 ) -> tuple[float, float, float]:
-    """Ends of the bootstrap interval of ln n*, and ln n* between them; infinite where open."""
-    m = len(local.d)
-    drawn = np.random.default_rng(seed).multinomial(m, np.full(m, 1 / m), size=_RESAMPLES)
-    counts = np.concatenate([np.ones((1, m)), drawn.astype(np.float64)])
-    reach = (local.centre - local.half, local.centre + local.half)
-    at = np.linspace(max(reach[0], ends[0] - _MARGIN), min(reach[1], ends[1] + _MARGIN), 201)
-    roots = _rise(local.curves(counts, at), at)
-    low, high = np.quantile(roots[1:], expanded_levels(m, confidence), method="nearest")
-    root = float(roots[0])
+    """Ends of the bootstrap interval of ln n*, and ln n* between them; infinite where open.
+
+    Every span is resampled, so that the interval holds what the choice of h leaves open.
+    """
+    roots, draws = [], np.random.default_rng(seed)
+    for local in fits:
+        m = len(local.d)
+        drawn = draws.multinomial(m, np.full(m, 1 / m), size=_RESAMPLES).astype(np.float64)
+        counts = np.concatenate([np.ones((1, m)), drawn])
+        reach = (local.centre - local.half, local.centre + local.half)
+        at = np.linspace(max(reach[0], ends[0] - _MARGIN), min(reach[1], ends[1] + _MARGIN), 201)
+        roots.append(_rise(local.curves(counts, at), at))
+    root = float(roots[1][0])
+    levels = expanded_levels(len(fits[1].d), confidence)
+    low, high = np.quantile(np.concatenate([r[1:] for r in roots]), levels, method="nearest")
     return min(float(low), root), root, max(float(high), root)
 
 

@@ -126,13 +126,19 @@ class Onset:
             return "blind: the criterion does not tell the memorizer from the oracle"
         sure = f"at {self.confidence:.4g} confidence"
         if self.censored == "above":
-            inside = self.low is not None and self.low < sizes[-1]
-            bound = f" (n* > {self.low:.3g} {sure})" if inside else ""
-            return f"no onset below n = {sizes[-1]:g}{bound}"
+            if self.low is not None and self.low < sizes[-1]:
+                return (
+                    f"no onset below n = {self.low:.3g} {sure}; the curve has not crossed by "
+                    f"n = {sizes[-1]:g}"
+                )
+            return f"no onset below n = {sizes[-1]:g}"
         if self.censored == "below":
-            inside = self.high is not None and self.high > sizes[0]
-            bound = f" (n* < {self.high:.3g} {sure})" if inside else ""
-            return f"onset below n = {sizes[0]:g}{bound}"
+            if self.high is not None and self.high > sizes[0]:
+                return (
+                    f"onset below n = {self.high:.3g} {sure}; the curve has crossed before "
+                    f"n = {sizes[0]:g}"
+                )
+            return f"onset below n = {sizes[0]:g}"
         if self.onset is None and self.low is not None and self.high is not None:
             return f"n* lies between n = {self.low:.4g} and {self.high:.4g}"
         if self.onset is None:
