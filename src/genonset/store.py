@@ -10,6 +10,7 @@ lock file that names its process, so that nothing is ever locked on a shared dis
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -152,9 +153,20 @@ class Store:
             now = time.strftime("%Y-%m-%d %H:%M:%S%z")
             file.write(f"{now} {socket.gethostname()} {os.getpid()} {self.path.name}: {text}\n")
 
-    def done_values(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
-        """Values of the cells that any writer of this folder has finished well, by key."""
-        return {row.key: row.values for row in _read_rows(self.folder) if row.status == "done"}
+    def done_keys(self) -> set[str]:
+        """Keys of the cells that any writer of this folder has finished well."""
+        return {row.key for row in _read_rows(self.folder) if row.status == "done"}
+
+    def done_values(self, keys: Iterable[str] | None = None) -> dict[str, Mapping[str, Any]]:
+        """Values of the cells that this writer has finished well, of some keys or of all."""
+        self.flush()
+        query = "SELECT key, result FROM results WHERE status = 'done'"
+        rows = self._database.execute(query)
+        if keys is not None:
+            rows = itertools.chain.from_iterable(
+                self._database.execute(f"{query} AND key = ?", (key,)) for key in keys
+            )
+        return {key: json.loads(result) for key, result in rows}
 
     def close(self) -> None:
         """Flush and release the folder."""

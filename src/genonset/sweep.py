@@ -4,8 +4,10 @@ Cells go to any executor with the standard futures interface. A few more than th
 are under way at a time; each result is stored as it arrives, failed ones with their traceback,
 and the sweep goes on. Cells that share an original set (`Cell.common_key`) wait for the first of
 them, which computes what they have in common. A broken process pool is rebuilt, and the cells
-that were under way are tried once more, alone. An adaptive sweep goes in rounds: one batch of
-every setting that is not at its end, chosen once the batch before it is whole.
+that were under way are tried once more, alone.
+
+An adaptive sweep goes in rounds: one batch of every setting that is not at its end, each chosen
+once the batch before it is whole.
 """
 
 import collections
@@ -149,11 +151,7 @@ def run_sweep(
     """
     if sweep.design is not None and shard is None:
         return _run_adaptive(sweep, store, executor, on_progress)
-    cells, finished = cells_of_shard(sweep, shard), store.done_values()
-    waiting = [cell for cell in cells if cell.key not in finished]
-    writer = _Writer(store, total=len(cells), resumed=len(cells) - len(waiting))
-    store.log(f"start: {len(waiting)} of {len(cells)} cells to run; {_versions()}")
-    return writer.keep(_results(_Queue(waiting), executor), on_progress)
+    return _run_cells(cells_of_shard(sweep, shard), store, executor, on_progress)
 
 
 def _run_adaptive(
@@ -163,74 +161,75 @@ def _run_adaptive(
     on_progress: Callable[[Progress], None] | None,
 ) -> Progress:
     """Run batch after batch of every setting until all are at their end."""
-    values = dict(store.done_values())
+    started, values = time.monotonic(), store.done_values()
     courses = [Course(sweep, setting) for setting in sweep.settings()]
-    for course in courses:
-        course.advance(values)
-    chosen = {cell.key for course in courses for cell in course.cells}
-    writer = _Writer(store, total=sweep.n_cells, resumed=len(chosen & set(values)))
-    store.log(f"start: {writer.counts['done']} cells known, adaptive; {_versions()}")
+    chosen = {c.key for course in courses for c in [*course.advance(values), *course.cells]}
+    resumed = len(chosen & set(values))
+    counts = collections.Counter(done=resumed)
 
-    def rounds() -> Iterator[Result]:
-        while batch := {c.key: c for course in courses for c in course.advance(values)}:
-            for result in _results(_Queue(list(batch.values())), executor):
-                values[result.key] = result.values
-                yield result
-
-    progress = writer.keep(rounds(), on_progress)
-    for course in courses:
-        if course.reason is not None:
-            place = "".join(f"{k} = {v}, " for k, v in course.setting.items())
-            store.log(f"end: {place}{len(course.cells)} cells, {WORDS[course.reason]}")
-    return replace(progress, total=progress.done + progress.failed)
-
-
-def _versions() -> str:
-    return (
-        f"genonset {genonset.__version__}, torch {torch.__version__}, numpy {np.__version__}, "
-        f"Python {platform.python_version()}"
-    )
-
-
-class _Writer:
-    """Stores results as they come, and counts them."""
-
-    def __init__(self, store: Store, *, total: int, resumed: int) -> None:
-        self.store, self.total, self.resumed = store, total, resumed
-        self.counts = collections.Counter(done=resumed)
-        self._started = time.monotonic()
-
-    def progress(self) -> Progress:
-        """So far."""
+    def progress(now: collections.Counter[str]) -> Progress:
         return Progress(
-            total=self.total,
-            done=self.counts["done"],
-            failed=self.counts["failed"],
-            resumed=self.resumed,
-            seconds=time.monotonic() - self._started,
+            total=sweep.n_cells,
+            done=now["done"],
+            failed=now["failed"],
+            resumed=resumed,
+            seconds=time.monotonic() - started,
         )
 
-    def keep(
-        self, results: Iterator[Result], on_progress: Callable[[Progress], None] | None
-    ) -> Progress:
-        """Store every result, whatever ends them."""
-        try:
-            for result in results:
-                self.store.add(result)
-                self.counts[result.status] += 1
-                if result.status == "failed":
-                    last = result.traceback.strip().splitlines()[-1]
-                    self.store.log(f"cell {result.key} failed: {last}")
-                if on_progress:
-                    on_progress(self.progress())
-        finally:
-            self.store.flush()
-            self.store.log(f"stop: {self.counts['done']} done, {self.counts['failed']} failed")
-        return self.progress()
+    while batch := {c.key: c for course in courses for c in course.advance(values)}:
+
+        def show(part: Progress) -> None:
+            assert on_progress is not None
+            on_progress(progress(counts + collections.Counter(done=part.done, failed=part.failed)))
+
+        part = _run_cells(list(batch.values()), store, executor, show if on_progress else None)
+        counts.update(done=part.done, failed=part.failed)
+        values |= {key: {} for key in batch} | store.done_values(batch)
+    for course in courses:
+        place = "".join(f"{k} = {v}, " for k, v in course.setting.items())
+        store.log(f"end: {place}{len(course.cells)} cells, {WORDS[course.reason or 'budget']}")
+    return replace(progress(counts), total=counts.total())
 
 
-def _results(queue: "_Queue", executor: Executor | WorkerPool | None) -> Iterator[Result]:
-    return _inline(queue) if executor is None else _in_parallel(queue, executor)
+def _run_cells(
+    cells: list[Cell],
+    store: Store,
+    executor: Executor | WorkerPool | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Progress:
+    """Run those of some cells that the store does not hold yet."""
+    started = time.monotonic()
+    finished = store.done_keys()
+    queue = _Queue([cell for cell in cells if cell.key not in finished])
+    resumed = len(cells) - len(queue)
+    counts = collections.Counter(done=resumed)
+
+    def progress() -> Progress:
+        return Progress(
+            total=len(cells),
+            done=counts["done"],
+            failed=counts["failed"],
+            resumed=resumed,
+            seconds=time.monotonic() - started,
+        )
+
+    store.log(
+        f"start: {len(queue)} of {len(cells)} cells to run; genonset {genonset.__version__}, "
+        f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+    )
+    results = _inline(queue) if executor is None else _in_parallel(queue, executor)
+    try:
+        for result in results:
+            store.add(result)
+            counts[result.status] += 1
+            if result.status == "failed":
+                store.log(f"cell {result.key} failed: {result.traceback.strip().splitlines()[-1]}")
+            if on_progress:
+                on_progress(progress())
+    finally:
+        store.flush()
+        store.log(f"stop: {counts['done']} done, {counts['failed']} failed")
+    return progress()
 
 
 class _Queue:
