@@ -106,7 +106,8 @@ def statistic(name: str, tables: Mapping[str, Array], *, floor: float | None = N
         low, high = tables["memorizer"], tables["oracle"]
         rises = np.sign(np.nanmean(high - low)) if np.isfinite(high - low).any() else np.nan
         return Statistic(d=rises * (model - (low + high) / 2), ceiling=1.0, kind="mean")
-    reference = floor if floor else float(np.nanmean(tables["oracle"]))
+    known = tables["oracle"][np.isfinite(tables["oracle"])]
+    reference = floor if floor else float(known.mean()) if len(known) else math.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         d = math.log(2.0) - np.abs(np.log(model / reference))
     return Statistic(d=d, ceiling=1.0, kind="quantile")

@@ -7,6 +7,7 @@ done, 1 some cells failed, 2 refused, 3 the verdict asked for was reached, 130 i
 
 import inspect
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -423,8 +424,13 @@ def _adaptive_plan(sweep: "Sweep", criterion: str, onset: "Onset") -> dict[str, 
     if (largest := _largest_n(sweep)) is not None:
         high = min(high, largest)
         low = min(low, max(2, high // 4))
-    plan = {"kind": "adaptive", "low": low, "high": high, "precision": 0.2}
-    return plan | {"criterion": criterion, "budget": 400, "batch": 8}
+    precision, budget = 0.2, 400
+    if onset.low is not None and onset.high is not None:
+        pilot = sum(p.replicates for p in onset.points)
+        times = math.log(onset.high / onset.low) / (2 * math.log1p(precision))
+        budget = max(200, math.ceil(pilot * times**2))  # what the pilot's grid would need
+    plan = {"kind": "adaptive", "low": low, "high": high, "precision": precision}
+    return plan | {"criterion": criterion, "budget": budget, "batch": 8}
 
 
 @app.command()
