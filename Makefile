@@ -28,6 +28,7 @@ benchmarks: .venv/installed
 	$(BIN)/python benchmarks/start_up.py
 	$(BIN)/python benchmarks/theory.py
 	$(BIN)/python benchmarks/audit.py
+	$(BIN)/python benchmarks/adaptive.py
 	$(BIN)/python benchmarks/unet_gaussian.py --metric
 
 .venv/installed: pyproject.toml constraints.txt

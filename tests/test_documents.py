@@ -16,6 +16,7 @@ from genonset.spec import (
     MODELS,
     NOISES,
     SOURCES,
+    Adaptive,
     LowRank,
     PowerLaw,
     SamplerTable,
@@ -62,7 +63,7 @@ def test_specs_in_the_docs_are_accepted():
 def test_every_option_and_kind_of_a_spec_is_documented():
     text = re.sub(r"```.*?```", "", (ROOT / "docs" / "options.md").read_text(), flags=re.DOTALL)
     named = set(re.findall(r"[\w.]+", " ".join(re.findall(r"`([^`]+)`", text))))
-    for table in (Sweep, SamplerTable, PowerLaw, LowRank, *SOURCES, *MODELS, *NOISES):
+    for table in (Sweep, Adaptive, SamplerTable, PowerLaw, LowRank, *SOURCES, *MODELS, *NOISES):
         assert set(table.model_fields) - {"source", "model"} <= named, table
     kinds = [k for title in ("sources", "models", "noise", "samplers") for k in catalogue()[title]]
     assert set(kinds) <= named

@@ -168,10 +168,12 @@ def test_nothing_is_extrapolated() -> None:
     assert (perhaps.onset, perhaps.censored, perhaps.high) == (None, "above", None)
     assert perhaps.low is not None
     assert 240 < perhaps.low < 480
-    assert str(perhaps) == f"no onset below n = 480 (n* > {perhaps.low:.3g} at 0.95 confidence)"
+    bound = f"n = {perhaps.low:.3g} at 0.95 confidence"
+    assert str(perhaps) == f"no onset below {bound}; the curve has not crossed by n = 480"
     likely = estimate_onset(SIZES, [12, 17, 19, 20, 20], 20)
     assert likely.high is not None
-    assert str(likely) == f"onset below n = 30 (n* < {likely.high:.3g} at 0.95 confidence)"
+    bound = f"n = {likely.high:.3g} at 0.95 confidence"
+    assert str(likely) == f"onset below {bound}; the curve has crossed before n = 30"
     unbounded = estimate_onset(SIZES, [0, 0, 0, 0, 1], 1)
     assert (unbounded.censored, str(unbounded)) == ("no", "n* = 342 [128, ..]")
 

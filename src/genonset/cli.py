@@ -7,11 +7,12 @@ done, 1 some cells failed, 2 refused, 3 the verdict asked for was reached, 130 i
 
 import inspect
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,11 +20,12 @@ import typer
 from rich.console import Console
 
 from genonset import __version__
-from genonset.errors import ConfigError, DataError, GenonsetError
+from genonset.errors import ConfigError, GenonsetError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from genonset.onset import Onset, Suggestion
     from genonset.spec import Sweep
     from genonset.store import Results
     from genonset.sweep import Progress, WorkerPool
@@ -171,6 +173,8 @@ def _tell(results: "Results", summary: dict[str, Any]) -> None:
         print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
     for setting in results.settings if len(sizes) > 1 and summary["done"] else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
+    for course in results.status().get("adaptive", ()):
+        _say(f"adaptive: {_ended(course)}")
     if summary["failed"]:
         first = results.failures[0].row.reason
         _say(f"{summary['failed']} cells failed and are stored so; the first said: {first}\n")
@@ -181,7 +185,8 @@ def _tell(results: "Results", summary: dict[str, Any]) -> None:
     )
     _say_unfinished(results)
     if summary["done"]:
-        _say(f"Next: genonset onset {results.folder} --suggest")
+        adaptive = results.sweep.design is not None
+        _say(f"Next: genonset onset {results.folder}{'' if adaptive else ' --suggest'}")
 
 
 def _say_unfinished(results: "Results") -> None:
@@ -192,6 +197,14 @@ def _say_unfinished(results: "Results") -> None:
             f"Not finished: {found['left']} of {found['cells']} cells are left; these numbers "
             "rest on the others. The command that started the run resumes it."
         )
+
+
+def _ended(course: Mapping[str, Any]) -> str:
+    """How many cells a setting of an adaptive sweep took, and why it ended."""
+    from genonset.adaptive import WORDS
+
+    place = "".join(f"{k} = {v}, " for k, v in course.items() if k not in ("cells", "end"))
+    return f"{place}{course['cells']} cells, {WORDS.get(course['end'], 'goes on')}"
 
 
 def _place(criterion: str, setting: Mapping[str, Any]) -> str:
@@ -282,8 +295,12 @@ def onset(
         bool, typer.Option("--suggest", help="The next n that would shrink the interval most.")
     ] = False,
     scaling: Annotated[
-        bool, typer.Option("--scaling", help="How n* grows with source.dim, as d^a.")
+        bool, typer.Option("--scaling", help="How n* grows with dimension, as d^a.")
     ] = False,
+    against: Annotated[
+        str,
+        typer.Option(help="With --scaling: dim, rank, effective_rank, ..., or a numeric axis."),
+    ] = "dim",
     law: Annotated[
         str, typer.Option(help="Of a CURVE.csv: logistic or exponential.")
     ] = "logistic",
@@ -299,33 +316,38 @@ def onset(
         _curve_onset(run, law, as_json)
         return
     if scaling:
-        _scaling(run, criterion, as_json)
+        _scaling(run, criterion, against, as_json)
         return
-    from genonset.criteria import CRITERIA
     from genonset.onset import suggest as suggest_next
     from genonset.store import Results
 
     results = Results(run)
     _say_unfinished(results)
     name = criterion or results.sweep.headline_criterion
-    if name not in results.sweep.measured or CRITERIA[name].axis in ("error", "training"):
-        onsets = ("memorization", "quality")
-        usable = [c for c in results.sweep.measured if CRITERIA[c].axis in onsets]
-        raise ConfigError(f"{run} has no onset for {name!r}; choose from {', '.join(usable)}.")
+    results.require_onset(name)
     found = []
     for setting in results.settings:
         estimate = results.onset(name, setting)
         entry = {"criterion": name, **setting, **estimate.to_dict()}
+        if suggest and results.sweep.design is not None:
+            raise ConfigError(
+                f"{run} is adaptive: it chooses n itself. For a narrower interval lower precision "
+                "or raise budget in its spec and run the same command again."
+            )
         advice = suggest_next(estimate) if suggest else None
-        caution = _caution(results.sweep, advice.n) if advice else ""
+        caution, plan = "", {}
         if advice:
-            entry["suggestion"] = asdict(advice) | {"caution": caution or None}
+            advice, caution = _within_data(results.sweep, advice)
+            plan = _adaptive_plan(results.sweep, name, estimate)
+            entry["suggestion"] = asdict(advice) | {"caution": caution or None, "adaptive": plan}
         found.append(entry)
         if not as_json:
             print(f"{estimate.sentence()}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
                 _say(caution or f"  {_how_to_add(results.sweep, advice.n, advice.replicates)}")
+                _say("  or, in a spec of its own, in place of n and replicates:\n")
+                print("\n".join(["  [n]", *(f"  {k} = {json.dumps(v)}" for k, v in plan.items())]))
     if as_json:
         _print_json(found[0] if len(found) == 1 else {"criterion": name, "onsets": found})
 
@@ -355,27 +377,60 @@ def _curve_onset(path: Path, law: str, as_json: bool) -> None:
         _say(f"  {note}")
 
 
-def _scaling(run: Path, criterion: str | None, as_json: bool) -> None:
-    """How the onset grows with the dimension of the source."""
+def _scaling(run: Path, criterion: str | None, against: str, as_json: bool) -> None:
+    """How the onset grows with the size of the problem."""
     from genonset.store import Results
 
-    name = criterion or "delta_held_out"
-    found = Results(run).scaling(name)
+    results = Results(run)
+    name = criterion or results.sweep.headline_criterion
+    found = []
+    for family in results.families(against):
+        collapse, slope = results.scalings(name, against, family)
+        ways = {"of_onsets": asdict(slope) if slope else None}
+        found.append({"criterion": name, "against": against, **family, **asdict(collapse), **ways})
+        if not as_json:
+            print(f"{collapse.sentence(against)}   ({_place(name, family)})")
+            print(f"{slope.sentence(against)}" if slope else "fewer than two onsets are known")
     if as_json:
-        _print_json({"criterion": name, **asdict(found)})
-    else:
-        print(f"{found}   ({name})")
+        _print_json(found[0] if len(found) == 1 else {"criterion": name, "scalings": found})
 
 
-def _caution(sweep: "Sweep", n: int) -> str:
-    """Why a suggested n cannot be run on these data, if it cannot."""
-    from genonset.experiment import resolve
+def _largest_n(sweep: "Sweep") -> int | None:
+    """The largest n that the data of a sweep give; None where there is no end."""
+    from genonset.datasets import Dataset, largest_n
+    from genonset.experiment import build
 
-    try:
-        resolve(sweep.model_copy(update={"n": (n,)}))
-    except (ConfigError, DataError) as error:
-        return f"  but {error}"
-    return ""
+    world = build(sweep.source)
+    return largest_n(len(world.points)) if isinstance(world, Dataset) else None
+
+
+def _within_data(sweep: "Sweep", advice: "Suggestion") -> tuple["Suggestion", str]:
+    """A suggestion that the data can give, and what is to be said where they give less."""
+    largest = _largest_n(sweep)
+    if largest is None or advice.n <= largest:
+        return advice, ""
+    where = "which was run already" if largest in sweep.n else "the largest that fits"
+    caution = f"  these data give no n above {largest}, {where}; n = {advice.n} was wished."
+    return replace(advice, n=largest, expected_width=None, reason="the largest that fits"), caution
+
+
+def _adaptive_plan(sweep: "Sweep", criterion: str, onset: "Onset") -> dict[str, Any]:
+    """An adaptive n from a pilot: from well below n* to well above it, or on beyond the grid."""
+    sizes = [p.n for p in onset.points]
+    low = (onset.low or sizes[0]) / 2 if onset.censored != "below" else sizes[0] / 8
+    high = (onset.high or sizes[-1]) * 2 if onset.censored != "above" else sizes[-1] * 8
+    low = max(2, round(min(low, sizes[-1])))
+    high = max(low + 1, round(high))
+    if (largest := _largest_n(sweep)) is not None:
+        high = min(high, largest)
+        low = min(low, max(2, high // 4))
+    precision, budget = 0.2, 400
+    if onset.low is not None and onset.high is not None:
+        pilot = sum(p.replicates for p in onset.points)
+        times = math.log(onset.high / onset.low) / (2 * math.log1p(precision))
+        budget = max(200, math.ceil(pilot * times**2))  # what the pilot's grid would need
+    plan = {"kind": "adaptive", "low": low, "high": high, "precision": precision}
+    return plan | {"criterion": criterion, "budget": budget, "batch": 8}
 
 
 @app.command()
@@ -498,6 +553,8 @@ def status(run: Run, as_json: Json = False) -> None:
         f"{found['done']} of {found['cells']} cells done, {found['failed']} failed, "
         f"{found['left']} left"
     )
+    for course in found.get("adaptive", ()):
+        print(f"adaptive: {_ended(course)}")
     if found["cells_per_minute"] and found["left"]:
         print(
             f"{found['cells_per_minute']:.0f} cells per minute, "

@@ -1038,10 +1038,15 @@ def split(
     return Split(training, held_out, null, original, oracle)
 
 
+def largest_n(size: int) -> int:
+    """The largest n of which a data set gives training, held-out and null sets."""
+    return (size - size // 2) // 3
+
+
 def _require_fit(size: int, n: int) -> None:
     """Refuse n unless 3 n points fit in the half (3) of a data set."""
     other = size - size // 2
-    if 1 <= n <= other // 3:
+    if 1 <= n <= largest_n(size):
         return
     if other < 3:
         raise ConfigError(

@@ -126,13 +126,19 @@ class Onset:
             return "blind: the criterion does not tell the memorizer from the oracle"
         sure = f"at {self.confidence:.4g} confidence"
         if self.censored == "above":
-            inside = self.low is not None and self.low < sizes[-1]
-            bound = f" (n* > {self.low:.3g} {sure})" if inside else ""
-            return f"no onset below n = {sizes[-1]:g}{bound}"
+            if self.low is not None and self.low < sizes[-1]:
+                return (
+                    f"no onset below n = {self.low:.3g} {sure}; the curve has not crossed by "
+                    f"n = {sizes[-1]:g}"
+                )
+            return f"no onset below n = {sizes[-1]:g}"
         if self.censored == "below":
-            inside = self.high is not None and self.high > sizes[0]
-            bound = f" (n* < {self.high:.3g} {sure})" if inside else ""
-            return f"onset below n = {sizes[0]:g}{bound}"
+            if self.high is not None and self.high > sizes[0]:
+                return (
+                    f"onset below n = {self.high:.3g} {sure}; the curve has crossed before "
+                    f"n = {sizes[0]:g}"
+                )
+            return f"onset below n = {sizes[0]:g}"
         if self.onset is None and self.low is not None and self.high is not None:
             return f"n* lies between n = {self.low:.4g} and {self.high:.4g}"
         if self.onset is None:
@@ -1193,20 +1199,20 @@ def _law_width(law: Law, best: Array) -> float | None:
     return math.log(last / first) if first > 0 else None
 
 
-# Scaling with dimension, equation (8)
+# Scaling with dimension, or another measure of the size of a problem, equations (8) and (9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
-    """How the onset grows with dimension, equation (8).
+    """How the onset grows with a scale d: a dimension, a rank, a number of parameters.
 
     Attributes:
         exponent: a in n* ~ d^a.
-        low, high: ends of its profile-likelihood interval; None where it has none.
-        sharpening: c; the curve in ln n narrows like d^-c.
-        deviance: twice what a curve through every point would gain.
-        degrees: number of points less four parameters.
-        inflation: deviance over degrees where (8) does not fit (p < 0.01), else 1.
+        low, high: ends of its interval; None where it has none.
+        sharpening: c of (8), the curve in ln n narrows like d^-c; None for (9).
+        deviance: twice what a curve (8), or line (9), through every point would gain.
+        degrees: number of points less number of parameters.
+        inflation: deviance over degrees where the law does not fit (p < 0.01), else 1.
         linear_loss: log likelihood that a = 1 loses.
         linear_p_value: of the likelihood ratio, scaled by `inflation`.
         confidence: of the interval.
@@ -1215,7 +1221,7 @@ class Scaling:
     exponent: float
     low: float | None
     high: float | None
-    sharpening: float
+    sharpening: float | None
     deviance: float
     degrees: int
     inflation: float
@@ -1223,36 +1229,50 @@ class Scaling:
     linear_p_value: float
     confidence: float
 
-    def __str__(self) -> str:
+    def sentence(self, scale: str = "d") -> str:
+        """The result in words, the scale by its name."""
+        what = "the onsets alone:" if self.sharpening is None else "one curve for all:"
         fits = "fits" if self.inflation == 1 else "does not fit"
         return (
-            f"n* ~ d^a, a = {bracket(self.exponent, self.low, self.high)}; a = 1 loses "
-            f"{self.linear_loss:.3g} nats (p = {self.linear_p_value:.2g}); one curve for all d "
-            f"{fits}: deviance {self.deviance:.3g} on {self.degrees} degrees of freedom"
+            f"{what} n* ~ {scale}^a, a = {bracket(self.exponent, self.low, self.high)}; a = 1 "
+            f"loses {self.linear_loss:.3g} nats (p = {self.linear_p_value:.2g}); {fits}: "
+            f"deviance {self.deviance:.3g} on {self.degrees} degrees of freedom"
         )
+
+    def __str__(self) -> str:
+        return self.sentence()
 
 
 def fit_scaling(
-    dim: ArrayLike,
+    scale: ArrayLike,
     n: ArrayLike,
-    successes: ArrayLike,
-    trials: ArrayLike,
+    successes: ArrayLike | None = None,
+    trials: ArrayLike | None = None,
     *,
+    positions: ArrayLike | None = None,
+    errors: ArrayLike | None = None,
     ceiling: float = 1.0,
     confidence: float = 0.95,
 ) -> Scaling:
-    """Fit one curve to shares at several dimensions, equation (8).
+    """Fit one curve to shares, or to positions, at several scales d,
+
+        (8)  p = ceiling Phi(S (d/d_0)^c (ln n - a ln d - b)),
+
+    by maximum likelihood: binomial for shares, Gaussian with the given errors for positions.
 
     Args:
-        dim: d of each share, at least two different ones.
-        n: size of each share.
+        scale: d of each point, at least two different ones.
+        n: size of each point.
         successes: successes of each share.
         trials: trials of each share, or one number for all.
-        ceiling: share where nothing is memorized; 1/2 for the size-matched delta.
+        positions: of a criterion between its poles (3), in place of shares.
+        errors: the standard error of each.
+        ceiling: value where nothing is memorized; 1/2 for shares of the size-matched delta.
         confidence: probability with which the interval covers.
 
     Raises:
-        DataError: for fewer than two dimensions, or counts that are no counts.
+        ConfigError: for neither shares nor positions, or both.
+        DataError: for fewer than two scales, or counts that are no counts.
 
     Reference: theory note (G5); Fisher and Barber 1972, Phys. Rev. Lett. 28, 1516.
     """
@@ -1260,23 +1280,37 @@ def fit_scaling(
     from scipy.special import chdtrc, chdtri, log_ndtr, xlogy
 
     require_confidence(confidence)
-    d, sizes = _numbers("dim", dim), _numbers("n", n)
-    if d.ndim != 1 or d.shape != sizes.shape or len(np.unique(d)) < 2 or (d <= 0).any():
-        raise DataError(
-            "Scaling needs a dimension and a size for every share, and at least two dimensions; "
-            f"got dimensions {_listed(np.unique(d))}."
-        )
-    k, m = _require_counts(successes, trials, np.arange(len(d)))
+    d, sizes = _require_scales(scale, n)
     if not 0 < ceiling <= 1:
         raise ConfigError(f"ceiling is a share above 0 and at most 1, got {ceiling}.")
+    counted = successes is not None and trials is not None
+    if counted == (positions is not None and errors is not None):
+        raise ConfigError("fit_scaling takes successes and trials, or positions and errors.")
     x, log_d = np.log(sizes), np.log(d)
     log_d -= log_d.mean()
+    if counted:
+        k, m = _require_counts(successes, trials, np.arange(len(d)))
+
+        def misfit(p: Array) -> float:
+            p = np.clip(p, 1e-300, 1.0)
+            return -float((xlogy(k, p) + xlogy(m - k, np.maximum(1 - p, 1e-300))).sum())
+
+        saturated = misfit(k / m)
+    else:
+        y, e = _numbers("positions", positions), _numbers("errors", errors)
+        if not (y.shape == e.shape == d.shape and np.isfinite(y).all() and (e > 0).all()):
+            raise DataError("Every point needs a finite position and an error above 0.")
+
+        def misfit(p: Array) -> float:
+            return float((((p - y) / e) ** 2).sum()) / 2
+
+        saturated = 0.0
 
     def loss(theta: Array, a: float | None = None) -> float:
         slope, rest = (theta[0], theta[1:]) if a is None else (a, theta)
-        z = np.exp(rest[1] + rest[2] * log_d) * (x - slope * log_d - rest[0])
-        p = np.clip(ceiling * np.exp(log_ndtr(z)), 1e-300, 1.0)
-        return -float((xlogy(k, p) + xlogy(m - k, np.maximum(1 - p, 1e-300))).sum())
+        with np.errstate(over="ignore"):
+            z = np.exp(rest[1] + rest[2] * log_d) * (x - slope * log_d - rest[0])
+        return misfit(ceiling * np.exp(log_ndtr(z)))
 
     def least(start: Array, a: float | None = None) -> tuple[float, Array]:
         options = {"maxiter": 8000, "maxfev": 8000, "xatol": 1e-7, "fatol": 1e-9}
@@ -1284,13 +1318,12 @@ def fit_scaling(
         again = minimize(loss, found.x, args=(a,), method="Nelder-Mead", options=options)
         return float(again.fun), again.x
 
-    starts = [np.array([a, b, s, 0.0]) for a in (0.5, 1.0, 1.5)
-              for b in np.quantile(x, [0.3, 0.7]) for s in (0.0, 1.0)]  # fmt: skip
+    grid = [np.array([a, b, s, 0.0]) for a in np.linspace(-4, 4, 33)
+            for b in np.quantile(x, [0.2, 0.4, 0.6, 0.8]) for s in (-0.5, 0.5, 1.5)]  # fmt: skip
+    starts = sorted(grid, key=loss)[:4]
     best, theta = min((least(start) for start in starts), key=lambda found: found[0])
-    saturated = -float((xlogy(k, k / m) + xlogy(m - k, 1 - k / m)).sum())
     deviance, degrees = max(0.0, 2 * (best - saturated)), len(d) - 4
-    misfit = degrees > 0 and chdtrc(degrees, deviance) < 0.01
-    inflation = deviance / degrees if misfit else 1.0
+    inflation = deviance / degrees if degrees > 0 and chdtrc(degrees, deviance) < 0.01 else 1.0
     drop = inflation * float(chdtri(1, 1 - confidence)) / 2
 
     def excess(a: float) -> float:
@@ -1318,3 +1351,78 @@ def fit_scaling(
         linear_p_value=float(chdtrc(1, 2 * linear / inflation)),
         confidence=confidence,
     )
+
+
+def fit_onset_scaling(
+    scale: ArrayLike, onsets: Sequence[Onset], *, confidence: float = 0.95
+) -> Scaling:
+    """The slope of the onsets themselves, whatever the shape of their curves,
+
+        (9)  ln n*_i = a ln d_i + b + e_i,    e_i ~ N(0, s_i²),
+
+    with s_i from the interval of n*_i. Onsets that are censored, or have no interval, are left
+    out.
+
+    Args:
+        scale: d of each onset, at least two different ones among those that are used.
+        onsets: one a scale.
+        confidence: probability with which the interval covers; Student's where (9) does not fit.
+
+    Raises:
+        DataError: if fewer than two scales have an onset with an interval.
+    """
+    from scipy.special import chdtrc, fdtrc, fdtri, ndtri
+
+    require_confidence(confidence)
+    spreads = np.array([_log_error(onset, ndtri((1 + onset.confidence) / 2)) for onset in onsets])
+    used = np.isfinite(spreads)
+    sizes = [onset.onset or math.nan for onset in onsets]
+    d = _numbers("scale", scale)[used]
+    d, n = _require_scales(d, np.array(sizes)[used])
+    weights = spreads[used] ** -2.0
+    x, y = (np.log(v) - np.average(np.log(v), weights=weights) for v in (d, n))
+    information = float((weights * x**2).sum())
+    slope = float((weights * x * y).sum()) / information
+    deviance, degrees = float((weights * (y - slope * x) ** 2).sum()), len(d) - 2
+    inflation = deviance / degrees if degrees > 0 and chdtrc(degrees, deviance) < 0.01 else 1.0
+    scatter = degrees if inflation > 1 else math.inf  # degrees of freedom of the errors' size
+    drop = float(ndtri((1 + confidence) / 2) ** 2)
+    if scatter < math.inf:
+        drop = float(fdtri(1, scatter, confidence))
+    reach = math.sqrt(inflation * drop / information)
+    linear = (slope - 1) ** 2 * information / 2
+    p_value = chdtrc(1, 2 * linear)
+    if scatter < math.inf:
+        p_value = fdtrc(1, scatter, 2 * linear / inflation)
+    return Scaling(
+        exponent=slope,
+        low=slope - reach,
+        high=slope + reach,
+        sharpening=None,
+        deviance=deviance,
+        degrees=degrees,
+        inflation=inflation,
+        linear_loss=linear,
+        linear_p_value=float(p_value),
+        confidence=confidence,
+    )
+
+
+def _log_error(onset: Onset, sigmas: float) -> float:
+    """Standard error of ln n* by its interval; NaN where there is none."""
+    if onset.onset is None or (onset.low is None and onset.high is None):
+        return math.nan
+    both = 1 if onset.low is None or onset.high is None else 2
+    low, high = onset.low or onset.onset, onset.high or onset.onset
+    return max(math.log(high / low) / both / sigmas, 1e-6)
+
+
+def _require_scales(scale: ArrayLike, n: ArrayLike) -> tuple[Array, Array]:
+    """The scale and the size of every point."""
+    d, sizes = _numbers("scale", scale), _numbers("n", n)
+    if d.ndim != 1 or d.shape != sizes.shape or len(np.unique(d)) < 2 or not (d > 0).all():
+        raise DataError(
+            "Scaling needs a scale above 0 (a dimension, a rank) and a size for every point, and "
+            f"at least two different scales; got {_listed(np.unique(d)) or 'none'}."
+        )
+    return d, sizes

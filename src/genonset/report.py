@@ -268,6 +268,8 @@ def _facts(results: Results, seconds: float | None) -> list[tuple[str, str]]:
 
 def _replicates_words(results: Results) -> str:
     sweep = results.sweep
+    if sweep.design is not None:
+        return f"chosen as they came, {len(sweep.n)} sizes"
     more = ", ".join(f"{count} at n = {n}" for n, count in sorted(sweep.replicates_at.items()))
     return f"{sweep.replicates}, {more}" if more else str(sweep.replicates)
 

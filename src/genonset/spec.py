@@ -25,7 +25,9 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 from torch import nn
@@ -1016,8 +1018,43 @@ def _digest(value: Any) -> str:
 # -- sweeps ------------------------------------------------------------------------------------
 
 
+class Adaptive(Table):
+    """`[n] kind = "adaptive"`: sizes chosen from the results before them, see `adaptive`.
+
+    Each setting runs batches of cells between `low` and `high` until n* of `criterion` (the
+    headline by default) is known to the relative half-width `precision` of its 95 % interval, or
+    `budget` cells are spent. A batch is chosen as a whole, whatever the number of workers.
+    """
+
+    kind: Literal["adaptive"]
+    low: Annotated[int, Field(ge=2)]
+    high: Annotated[int, Field(ge=3)]
+    precision: Positive = 0.2
+    criterion: str | None = None
+    budget: Count = 400
+    batch: Count = 8
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.high <= self.low:
+            raise ValueError(f"high must exceed low, got low {self.low} and high {self.high}")
+        if self.budget < 2 * self.batch:
+            raise ValueError(
+                f"a budget of {self.budget} cells allows no choice after the first batch of "
+                f"{self.batch}; give at least {2 * self.batch}"
+            )
+        return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that may be chosen, eight to a factor two, both ends included."""
+        steps = math.ceil(8 * math.log2(self.high / self.low)) or 1
+        ratio = self.high / self.low
+        return tuple(sorted({round(self.low * ratio ** (k / steps)) for k in range(steps + 1)}))
+
+
 class Sweep(Measurement):
-    """A grid of cells: variants x axes x n x replicates.
+    """A grid of cells: variants x axes x n x replicates, or with sizes chosen as they come.
 
     `axes` maps dotted option paths to lists of values; `variants` maps names to tables of dotted
     option paths, each a model or source to compare on the same data. `replicates_at` maps sizes to
@@ -1034,6 +1071,33 @@ class Sweep(Measurement):
     variants: dict[str, dict[str, Any]] = {}
     contents: dict[str, str] = {}
     headline: str | None = None
+    design: Adaptive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _table_of_sizes(cls, options: Any) -> Any:
+        """`[n]` is the design; its sizes and budget take the places of n and replicates."""
+        if not isinstance(options, dict):
+            return options
+        if options.get("design") is not None:
+            raise ValueError('the design of an adaptive sweep is its table [n], kind = "adaptive"')
+        if not isinstance(options.get("n"), dict):
+            return options
+        design = Adaptive.model_validate(options["n"])
+        given = [k for k in ("replicates", "replicates_at") if options.get(k)]
+        if given:
+            raise ValueError(
+                f"{given[0]} is for sizes that are listed; an adaptive n has budget and batch"
+            )
+        return options | {"n": design.sizes, "replicates": design.budget, "design": design}
+
+    @model_serializer(mode="wrap")
+    def _with_table(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        options = handler(self)
+        if design := options.pop("design", None):
+            options["n"] = design
+            options = {k: v for k, v in options.items() if not k.startswith("replicates")}
+        return options
 
     @model_validator(mode="after")
     def _grid(self):
@@ -1050,6 +1114,13 @@ class Sweep(Measurement):
                 f"headline {self.headline!r} is not among the criteria measured: "
                 f"{', '.join(self.measured)}"
             )
+        if self.design is not None and self.design.criterion is not None:
+            usable = [c for c in self.measured if CRITERIA[c].axis in ("memorization", "quality")]
+            if self.design.criterion not in usable:
+                raise ValueError(
+                    f"n.criterion {self.design.criterion!r} has no onset here; choose from "
+                    f"{', '.join(usable)}"
+                )
         return self
 
     @classmethod
@@ -1139,7 +1210,7 @@ class Sweep(Measurement):
         )
 
     def cells(self) -> Iterator[tuple[dict[str, Any], Cell]]:
-        """All cells with their variant and axis values, replicate by replicate."""
+        """All cells of a grid with their variant and axis values, replicate by replicate."""
         settings = [(s, self.measurement(s).model_dump()) for s in self.settings()]
         for replicate in range(self.most_replicates):
             for setting, options in settings:
@@ -1158,7 +1229,9 @@ class Sweep(Measurement):
 
     @property
     def n_cells(self) -> int:
-        """How many cells the grid has."""
+        """How many cells the grid has, or an adaptive sweep may have."""
+        if self.design is not None:
+            return self.design.budget * len(self.settings())
         return sum(map(self.replicates_of, self.n)) * len(self.settings())
 
     def to_toml(self) -> str:

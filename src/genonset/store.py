@@ -11,30 +11,48 @@ lock file that names its process, so that nothing is ever locked on a shared dis
 """
 
 import contextlib
+import itertools
 import json
 import math
 import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genonset import verdict
-from genonset.criteria import DERIVED, ROLES, criterion_onset
+from genonset import theory, verdict
+from genonset.adaptive import Course
+from genonset.criteria import CEILINGS, CRITERIA, DERIVED, ROLES, criterion_onset
+from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
-from genonset.experiment import Result, floor_values, remove_checkpoint
-from genonset.onset import Onset, Scaling, fit_scaling
+from genonset.experiment import Result, build, floor_values, remove_checkpoint
+from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
+from genonset.sources import Gaussian, GaussianMixture, Source
 from genonset.spec import Cell, Sweep
+from genonset.tensors import flatten
 
 if TYPE_CHECKING:
     import pandas
     import polars
+
+WITH_ONSET = ("memorization", "quality")
+"""Axes whose criteria have an onset."""
+
+SCALES: dict[str, Callable[[np.ndarray], Any]] = {
+    "dim": len,
+    "rank": lambda c: np.count_nonzero(c > 1e-12 * c.max()),
+    "effective_rank": theory.effective_rank,
+    "participation_ratio": theory.participation_ratio,
+    "wasserstein_dimension": theory.wasserstein_dimension,
+}
+"""What an onset may scale with, of the eigenvalues of the source's covariance."""
 
 VERSION = 1
 """Of the store's layout, kept in the file's `user_version`."""
@@ -164,6 +182,17 @@ class Store:
             for family in {path.name[:24] for path in folder.iterdir()} - kept:
                 remove_checkpoint(folder / f"{family}.pt")
 
+    def done_values(self, keys: Iterable[str] | None = None) -> dict[str, Mapping[str, Any]]:
+        """Values of the cells that this writer has finished well, of some keys or of all."""
+        self.flush()
+        query = "SELECT key, result FROM results WHERE status = 'done'"
+        rows = self._database.execute(query)
+        if keys is not None:
+            rows = itertools.chain.from_iterable(
+                self._database.execute(f"{query} AND key = ?", (key,)) for key in keys
+            )
+        return {key: json.loads(result) for key, result in rows}
+
     def close(self) -> None:
         """Flush and release the folder."""
         try:
@@ -240,7 +269,10 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
     A folder in which nothing was done yet takes any spec.
     """
     old, new = there.model_dump(mode="json"), wanted.model_dump(mode="json")
-    grows = (
+    if there.design is not None and wanted.design is not None:
+        free_of_ends = {"precision": 1.0, "budget": 10**9}  # neither moves the sequence
+        old["n"], new["n"] = (options["n"] | free_of_ends for options in (old, new))
+    grows = there.design is wanted.design is None and (
         set(there.n) <= set(wanted.n)
         and all(there.replicates_of(n) <= wanted.replicates_of(n) for n in there.n)
         and there.variants.items() <= wanted.variants.items()
@@ -255,7 +287,8 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
         raise StoreError(
             f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
             "Choose another folder with --out, or delete this one. A run can be extended by "
-            "sizes n, replicates, replicates_at and variants, never narrowed or changed."
+            "sizes n, replicates, replicates_at and variants, an adaptive one by precision and "
+            "budget, never narrowed or changed."
         )
 
 
@@ -338,11 +371,22 @@ class Results:
         for row in _read_rows(self.folder):
             if row.key not in rows or row.status == "done":
                 rows[row.key] = row
+        self.courses: list[Course] = []
+        cells = self.sweep.cells()
+        if self.sweep.design is not None:
+            self._finished = {k: r.values if r.status == "done" else {} for k, r in rows.items()}
+            self.courses = [Course(self.sweep, setting) for setting in self.sweep.settings()]
+            for course in self.courses:
+                course.advance(self._finished)
+            cells = [(c.setting, cell) for c in self.courses for cell in c.cells]
         self.records: list[Record] = [
             Record(setting=setting, n=cell.n, replicate=cell.replicate, row=rows[cell.key])
-            for setting, cell in self.sweep.cells()
+            for setting, cell in cells
             if cell.key in rows
         ]
+        if self.courses and self.records:  # of an adaptive sweep, the sizes that were chosen
+            chosen = tuple(sorted({r.n for r in self.records}))
+            self.sweep = self.sweep.model_copy(update={"n": chosen})
 
     @property
     def failures(self) -> list[Record]:
@@ -387,41 +431,118 @@ class Results:
         place = (criterion, json.dumps(setting, sort_keys=True))
         if place not in self._onsets:
             tables, floor = self.tables(criterion, setting), self.floor(criterion, setting)
+            course = next((c for c in self.courses if dict(c.setting) == dict(setting)), None)
             try:
-                found = criterion_onset(criterion, self.sweep.n, tables, floor=floor)
+                if course is not None:
+                    found = course.onset(criterion, self._finished)
+                else:
+                    found = criterion_onset(criterion, self.sweep.n, tables, floor=floor)
             except DataError as error:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
         return self._onsets[place]
 
-    def scaling(self, criterion: str) -> Scaling:
-        """How the onset of a share of positive deltas grows with the dimension of the source.
+    def scale(self, name: str, setting: Mapping[str, Any]) -> float:
+        """The size of the problem at one combination of axis values: what n* may scale with.
+
+        Args:
+            name: one of `SCALES`, or an axis whose values are numbers above 0.
+            setting: the combination.
 
         Raises:
-            ConfigError: for another criterion, or where `source.dim` is not the only axis.
+            ConfigError: for another name, or one that this source or model does not have.
         """
-        if criterion not in ("delta", "delta_held_out") or criterion not in self.sweep.measured:
+        if name in setting and isinstance(setting[name], int | float):
+            return float(setting[name])
+        if name == "n_parameters":
+            found = self.matrix("n_parameters", "model", setting)
+            if np.isnan(found).all():
+                raise ConfigError(
+                    f"{self.folder} has no n_parameters; scaling with them needs a network, and "
+                    'the criterion "n_parameters" in its spec.'
+                )
+            return float(np.nanmean(found))
+        if name not in SCALES:
             raise ConfigError(
-                f"Scaling is fitted to the shares of delta or delta_held_out, where measured; got "
-                f"{criterion!r} in {self.folder}."
+                f"n* cannot be scaled with {name!r}; known are {', '.join(SCALES)} and the axes "
+                "of the spec whose values are numbers."
             )
-        dims = [setting.get("source.dim") for setting in self.settings]
-        if None in dims or any(len(setting) > 1 for setting in self.settings):
+        spectrum = _spectrum(build(self.sweep.measurement(setting).source))
+        return float(SCALES[name](spectrum))
+
+    def families(self, against: str) -> list[dict[str, Any]]:
+        """What a scaling holds fixed: every combination of the axes and variants that are not its.
+
+        A scaling against an axis goes along that axis, one against n_parameters along all axes
+        of the model, any other along all axes of the source.
+        """
+
+        def along(axis: str) -> bool:
+            if against in self.settings[0]:
+                return axis == against
+            return axis.startswith("model." if against == "n_parameters" else "source.")
+
+        kept = [{k: v for k, v in s.items() if not along(k)} for s in self.settings]
+        return [family for i, family in enumerate(kept) if family not in kept[:i]]
+
+    def scalings(
+        self, criterion: str, against: str = "dim", family: Mapping[str, Any] | None = None
+    ) -> tuple[Scaling, Scaling | None]:
+        """How the onset of a criterion grows with the size of the problem, in two ways.
+
+        Args:
+            criterion: any that has an onset.
+            against: as `scale` takes it.
+            family: what is held fixed, one of `families`; needed where there are several.
+
+        Returns:
+            the collapse of all curves onto one, (8), and the slope of the onsets alone, (9), which
+            is None where fewer than two scales have an onset.
+
+        Raises:
+            ConfigError: if the criterion has no onset, or the sweep no two scales.
+            DataError: if no onset can be estimated.
+        """
+        self.require_onset(criterion)
+        families = self.families(against)
+        if family is None and len(families) > 1:
+            raise ConfigError(f"Say which of {families} is meant.")
+        family = families[0] if family is None else family
+        settings = [s for s in self.settings if dict(family).items() <= s.items()]
+        scales = [self.scale(against, s) for s in settings]
+        if len(set(scales)) < 2:
             raise ConfigError(
-                f"{self.folder} has the axes {', '.join(self.settings[0]) or 'none'}; scaling "
-                'needs source.dim alone: add axes = { "source.dim" = [8, 16, 32] } to its spec.'
+                f"{self.folder} has one {against} only, {scales[0]:g}. Scaling needs an axis "
+                'along which it changes, such as axes = { "source.dim" = [8, 16, 32] }.'
             )
-        rows = []
-        for dim, setting in zip(dims, self.settings, strict=True):
-            signs = self.matrix(f"{criterion}_positive", "model", setting)
-            for n, column in zip(self.sweep.n, signs.T, strict=True):
-                known = column[~np.isnan(column)]
-                if len(known):
-                    rows.append((dim, n, known.sum(), len(known)))
-        if not rows:
-            raise DataError(f"{self.folder} has no finished cells yet.")
-        ceiling = 0.5 if criterion == "delta_held_out" else 1.0
-        return fit_scaling(*np.transpose(rows), ceiling=ceiling)
+        onsets = [self.onset(criterion, s) for s in settings]
+        points = [
+            (scale, p.n, *_share_of(onset, p))
+            for scale, onset in zip(scales, onsets, strict=True)
+            for p in onset.points
+            if p.position is not None and p.low is not None and p.high is not None
+        ]
+        if len(points) < 2:
+            raise DataError(f"{self.folder}: {onsets[0].sentence()}.")
+        d, n, position, error, trials = np.transpose(points)
+        if criterion in CEILINGS or CRITERIA[criterion].axis == "quality":
+            ceiling = CEILINGS.get(criterion, 1.0)
+            counts = np.round(position * ceiling * trials)
+            collapse = fit_scaling(d, n, counts, trials, ceiling=ceiling)
+        else:
+            error = np.maximum(error, np.median(error) or 1e-3)
+            collapse = fit_scaling(d, n, positions=position, errors=error)
+        with contextlib.suppress(DataError):
+            return collapse, fit_onset_scaling(scales, onsets)
+        return collapse, None
+
+    def require_onset(self, criterion: str) -> None:
+        """Refuse a criterion that was not measured, or that no onset is read from."""
+        usable = [c for c in self.sweep.measured if CRITERIA[c].axis in WITH_ONSET]
+        if criterion not in usable:
+            raise ConfigError(
+                f"{self.folder} has no onset for {criterion!r}; choose from {', '.join(usable)}."
+            )
 
     def regimes(self, setting: Mapping[str, Any] | None = None) -> dict[int, dict[str, int]]:
         """How many cells of each n are copying, train-biased, poor, generalizing, undecided.
@@ -448,15 +569,23 @@ class Results:
         return counts
 
     def status(self) -> dict[str, Any]:
-        """Counts of cells, pace over the last minute of work, and time left."""
+        """Counts of cells, pace over the last minute of work, and time left.
+
+        For an adaptive sweep the cells are those of its budget, or of what it took once it ended,
+        with why each setting ended, None where it goes on.
+        """
         cells, failed = self.sweep.n_cells, len(self.failures)
         done = len(self.records) - failed
         finished = sorted(r.row.finished for r in self.records)
         recent = [t for t in finished if t > finished[-1] - 60] if finished else []
         span = recent[-1] - recent[0] if len(recent) > 1 else 0.0
         pace = 60 * (len(recent) - 1) / span if span > 0 else None
+        if self.courses:
+            budget = cells // len(self.courses)
+            cells = sum(len(c.cells) if c.reason else budget for c in self.courses)
         left = cells - done - failed
-        return {
+        ends = [{**c.setting, "cells": len(c.cells), "end": c.reason} for c in self.courses]
+        return ({"adaptive": ends} if ends else {}) | {
             "cells": cells,
             "done": done,
             "failed": failed,
@@ -507,6 +636,27 @@ class Results:
         import polars
 
         return polars.DataFrame(self.table())
+
+
+def _spectrum(world: Source | Dataset) -> np.ndarray:
+    """Eigenvalues of the covariance of a source."""
+    if isinstance(world, Gaussian | GaussianMixture):
+        return np.linalg.eigvalsh(world.covariance.numpy())
+    if isinstance(world, Dataset):
+        return np.linalg.eigvalsh(np.cov(flatten(world.points).numpy().T))
+    raise ConfigError(
+        "Scaling with a dimension or a rank needs a gaussian or gaussian_mixture source, or "
+        f"finite data, not {type(world).__name__}; name an axis instead."
+    )
+
+
+def _share_of(onset: Onset, point: Point) -> tuple[float, float, int]:
+    """Position, its standard error, and replicates of a point that has an interval."""
+    assert point.position is not None
+    assert point.low is not None
+    assert point.high is not None
+    sigmas = NormalDist().inv_cdf((1 + onset.confidence) / 2)
+    return point.position, (point.high - point.low) / (2 * sigmas), point.replicates
 
 
 def _numbers(row: Row) -> Iterator[tuple[str, str, float]]:

@@ -9,6 +9,9 @@ that were under way are tried once more, alone.
 The training of a network is kept in the run folder and taken up from there. Cells that differ in
 the budget of their network alone (`Cell.family`) run one after another, the smaller budget first:
 each continues where the one before it stopped, and its numbers are those of a run of its own.
+
+An adaptive sweep goes in rounds: one batch of every setting that is not at its end, each chosen
+once the batch before it is whole.
 """
 
 import collections
@@ -20,13 +23,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 import genonset
+from genonset.adaptive import WORDS, Course
 from genonset.errors import ConfigError
 from genonset.experiment import Result, attempt_cell, remove_checkpoint
 from genonset.spec import Cell, Sweep
@@ -112,6 +116,11 @@ def _start_worker(parent: int) -> None:
 
 def cells_of_shard(sweep: Sweep, shard: tuple[int, int] | None) -> list[Cell]:
     """The cells of the i-th of k fixed parts; replicates are dealt out in turn."""
+    if sweep.design is not None:
+        raise ConfigError(
+            "An adaptive sweep has no fixed parts: each choice of n rests on all cells before it. "
+            "Leave out --shard and use --workers, or list the sizes n."
+        )
     cells = [cell for _, cell in sweep.cells()]
     if shard is None:
         return cells
@@ -151,10 +160,60 @@ def run_sweep(
             f"The store of {store.folder} was opened for another sweep. Resolve the sweep once, "
             "with genonset.experiment.resolve, and pass that to both."
         )
+    if sweep.design is not None and shard is None:
+        return _run_adaptive(sweep, store, executor, on_progress)
+    finished = store.done_keys()
+    store.remove_checkpoints(cell for _, cell in sweep.cells() if cell.key not in finished)
+    return _run_cells(cells_of_shard(sweep, shard), store, executor, on_progress)
+
+
+def _run_adaptive(
+    sweep: Sweep,
+    store: Store,
+    executor: Executor | WorkerPool | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Progress:
+    """Run batch after batch of every setting until all are at their end."""
+    started, values = time.monotonic(), store.done_values()
+    courses = [Course(sweep, setting) for setting in sweep.settings()]
+    chosen = {c.key for course in courses for c in [*course.advance(values), *course.cells]}
+    resumed = len(chosen & set(values))
+    counts = collections.Counter(done=resumed)
+
+    def progress(now: collections.Counter[str]) -> Progress:
+        return Progress(
+            total=sweep.n_cells,
+            done=now["done"],
+            failed=now["failed"],
+            resumed=resumed,
+            seconds=time.monotonic() - started,
+        )
+
+    while batch := {c.key: c for course in courses for c in course.advance(values)}:
+
+        def show(part: Progress) -> None:
+            assert on_progress is not None
+            on_progress(progress(counts + collections.Counter(done=part.done, failed=part.failed)))
+
+        store.remove_checkpoints(batch.values())
+        part = _run_cells(list(batch.values()), store, executor, show if on_progress else None)
+        counts.update(done=part.done, failed=part.failed)
+        values |= {key: {} for key in batch} | store.done_values(batch)
+    for course in courses:
+        place = "".join(f"{k} = {v}, " for k, v in course.setting.items())
+        store.log(f"end: {place}{len(course.cells)} cells, {WORDS[course.reason or 'budget']}")
+    return replace(progress(counts), total=counts.total())
+
+
+def _run_cells(
+    cells: list[Cell],
+    store: Store,
+    executor: Executor | WorkerPool | None,
+    on_progress: Callable[[Progress], None] | None,
+) -> Progress:
+    """Run those of some cells that the store does not hold yet."""
     started = time.monotonic()
     finished = store.done_keys()
-    cells = cells_of_shard(sweep, shard)
-    store.remove_checkpoints(cell for _, cell in sweep.cells() if cell.key not in finished)
     queue = _Queue([cell for cell in cells if cell.key not in finished], store.checkpoint)
     resumed = len(cells) - len(queue)
     counts = collections.Counter(done=resumed)

@@ -16,7 +16,7 @@ import pytest
 from genonset import cli, theory
 from genonset.experiment import resolve
 from genonset.spec import Sweep
-from genonset.store import Store
+from genonset.store import Results, Store
 from genonset.sweep import run_sweep
 
 
@@ -146,11 +146,44 @@ def test_scaling_of_a_run(tmp_path):
     assert {"exponent", "low", "high", "sharpening", "deviance", "linear_p_value"} <= set(found)
     code, out, err = genonset("onset", "dims", "--scaling", "--criterion", "mmd", cwd=tmp_path)
     assert (code, out) == (2, "")
-    assert "delta or delta_held_out" in err
+    assert "has no onset for 'mmd'; choose from delta, delta_held_out" in err
     run(tmp_path, "flat", SPEC.replace('axes = { "source.dim" = [2, 4, 8] }', ""))
     code, _, err = genonset("onset", "flat", "--scaling", cwd=tmp_path)
     assert code == 2
     assert "source.dim" in err
+
+
+SPECTRA = SPEC.replace(
+    'axes = { "source.dim" = [2, 4, 8] }',
+    'axes = { "source.spectrum.exponent" = [0.0, 1.0, 2.0], "model.ridge" = [0.0, 0.1] }',
+).replace("dim = 2", 'dim = 6\nspectrum = { kind = "power_law", exponent = 1.0 }')
+SPECTRA = SPECTRA.replace('["kernel_l2"]', '["kernel_l2", "bures_wasserstein"]')
+
+
+def test_scaling_with_a_rank_of_the_spectrum(tmp_path):
+    """One scaling for each value of an axis that is not the source's."""
+    run(tmp_path, "spectra", SPECTRA)
+    scaling = ("onset", "spectra", "--scaling", "--criterion", "bures_wasserstein")
+    code, out, err = genonset(*scaling, "--against", "effective_rank", "--json", cwd=tmp_path)
+    assert code == 0, err
+    found = json.loads(out)["scalings"]
+    assert [f["model.ridge"] for f in found] == [0.0, 0.1]
+    assert all(f["against"] == "effective_rank" and f["degrees"] == 3 * 4 - 4 for f in found)
+    c = np.arange(1, 7) ** -2.0
+    results = Results(tmp_path / "spectra")
+    setting = {"source.spectrum.exponent": 2.0, "model.ridge": 0.1}
+    assert results.scale("effective_rank", setting) == pytest.approx(c.sum() / c[0])
+    assert results.scale("participation_ratio", setting) == pytest.approx(
+        c.sum() ** 2 / (c**2).sum()
+    )
+    assert results.scale("rank", setting) == results.scale("dim", setting) == 6
+    assert results.scale("model.ridge", setting) == 0.1
+    code, _, err = genonset(*scaling, "--against", "rank", cwd=tmp_path)
+    assert code == 2
+    assert "one rank only" in err
+    code, _, err = genonset(*scaling, "--against", "width", cwd=tmp_path)
+    assert code == 2
+    assert "effective_rank" in err
 
 
 def test_onset_of_a_published_curve(tmp_path):

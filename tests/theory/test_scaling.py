@@ -2,13 +2,20 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from genonset.errors import ConfigError, DataError
-from genonset.onset import curve_onset, estimate_onset, fit_scaling, read_curve
+from genonset.onset import (
+    curve_onset,
+    estimate_onset,
+    fit_onset_scaling,
+    fit_scaling,
+    read_curve,
+)
 
 N = np.array([30, 60, 120, 240, 480])
 
@@ -158,8 +165,66 @@ def test_a_failing_collapse_is_told():
     assert "does not fit" in str(found)
 
 
+def test_positions_collapse_like_shares():
+    """A criterion between its poles: Gaussian errors in place of counts, a falling exponent."""
+    rng, rows = np.random.default_rng(53), []
+    for d in (8, 16, 32):
+        for n in np.round(np.geomspace(10, 1000, 9)):
+            p = stats.norm.cdf(1.5 * (math.log(n) + 0.7 * math.log(d / 16) - math.log(100)))
+            rows.append((d, n, p + 0.02 * rng.standard_normal()))
+    d, n, p = np.transpose(rows)
+    found = fit_scaling(d, n, positions=p, errors=np.full(len(p), 0.02))
+    assert found.low < -0.7 < found.high
+    assert found.high - found.low < 0.15
+    assert found.deviance == pytest.approx(found.degrees, abs=4 * math.sqrt(2 * found.degrees))
+    with pytest.raises(ConfigError, match="positions and errors"):
+        fit_scaling(d, n, positions=p)
+
+
+def onsets(a, error, seed, dims=(8, 16, 32, 64), stated=None):
+    """Onsets on a power law, each with the interval of its stated error."""
+    rng, found = np.random.default_rng(seed), []
+    half = 1.96 * (stated or error)
+    blank = estimate_onset([30, 60, 120, 240, 480], [1, 4, 11, 18, 20], 20)
+    for d in dims:
+        at = 3 * d**a * math.exp(error * rng.standard_normal())
+        ends = {"low": at * math.exp(-half), "high": at * math.exp(half)}
+        found.append(replace(blank, onset=at, censored="no", **ends))
+    return found
+
+
+def test_the_slope_of_onsets_is_scipys_weighted_line():
+    dims, found = (8, 16, 32, 64), onsets(1.3, 0.1, 54)
+    slope = fit_onset_scaling(dims, found)
+    line = stats.linregress(np.log(dims), np.log([o.onset for o in found]))
+    assert slope.exponent == pytest.approx(line.slope)  # equal errors
+    spread = 0.1 / math.sqrt(np.var(np.log(dims)) * len(dims))
+    assert slope.high - slope.low == pytest.approx(2 * 1.96 * spread, rel=1e-3)
+    assert slope.sharpening is None
+
+
+def test_censored_onsets_are_left_out_and_one_is_too_few():
+    found = onsets(1.3, 0.1, 55)
+    gone = [replace(o, onset=None, censored="above", high=None) for o in found]
+    three = fit_onset_scaling((8, 16, 32, 64), [gone[0], *found[1:]])
+    assert three == fit_onset_scaling((16, 32, 64), found[1:])
+    with pytest.raises(DataError, match="two different scales"):
+        fit_onset_scaling((8, 16, 32, 64), [found[0], *gone[1:]])
+
+
+@pytest.mark.parametrize("stated", [0.1, 0.01])
+def test_intervals_of_the_slope_cover(stated):
+    """Also where the intervals of the onsets are far too narrow for their scatter.
+
+    Of 300 at level 95 %, fewer than 270 has probability 2e-4.
+    """
+    fits = [fit_onset_scaling((8, 16, 32, 64), onsets(1.3, 0.1, 300 + s, stated=stated))
+            for s in range(300)]  # fmt: skip
+    assert sum(f.low < 1.3 < f.high for f in fits) >= 270
+
+
 def test_one_dimension_has_no_exponent():
-    with pytest.raises(DataError, match="at least two dimensions"):
+    with pytest.raises(DataError, match="at least two different scales"):
         fit_scaling([8, 8], [10, 20], [1, 5], 10)
 
 
