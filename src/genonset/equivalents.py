@@ -40,12 +40,19 @@ and collecting the powers of m gives, with errors of order 1/d,
 the halves of J_aa on symmetric and antisymmetric overlaps. For one Wishart matrix (6) is the known
 1/2 ln(1 - d/nu) and -2 ln(1 - d/nu). The factor det H² is taken off, with its covariances.
 
+*The scalar start* f m_0 scatters with the trace of the sample covariance, which is the slope at
+infinity of one more log determinant; to second order in df, with s² = E df²,
+
+    (7)  mean += s²/2 d²L/df² + d/df Cov(df, L),
+         Cov(a, b) += s² dL_a/df dL_b/df + dL_a/df Cov(df, L_b) + dL_b/df Cov(df, L_a).
+
 Assumed: Gaussian data; a smallest singular value of theta that is away from 0 where D is (see
 `theory` for what is done at D = 0). Reference: theory note (B10), which is (4) for isotropic data
 without sample terms; Bai and Silverstein 2004, Ann. Probab. 32, 553, for (6) of one Wishart matrix.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -57,7 +64,10 @@ from genonset.errors import ConfigError
 Array = NDArray[np.float64]
 Start = Literal["scalar", "estimated", "in_sample"]
 
-_STEPS, _NEWTON = 3000, 20
+_DAMPED, _NEWTON = 40, 60
+_FAR = 1e4
+_MOVE = 0.05
+"""Relative change of the scalar start between which (7) takes differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,204 +106,227 @@ class Regression:
 
     @property
     def scale(self) -> float:
-        """Mean variance of x_t: the scalar start in the mean."""
-        return self.sum(self.noisy) / self.dim
+        """Mean variance of x_t, m_0 of the scalar start."""
+        return float(self.sum(self.noisy)) / self.dim
 
     @property
     def penalty(self) -> float:
         """What is added to T^T T."""
         if self.ridge == 0 and self.rows < self.dim + 1:
-            return 1e-7 * self.scale * self.rows
+            return 1e-6 * self.scale * self.rows
         return self.ridge * self.n
 
-    def sum(self, terms: Array) -> float:
-        return float((terms * self.counts).sum())
+    def sum(self, terms: Array) -> Array:
+        """Over the axes, the last dimension."""
+        return (terms * self.counts).sum(-1)
 
-    def log_determinants(self, offsets: Array, *, factor: float = 1.0, weight: float = 0.0):
-        """Mean and covariance of (1) at several offsets, equation (6).
+    def log_determinants(
+        self, offsets: Array, *, weight: float = 0.0, scatter: bool = True
+    ) -> "LogDeterminants":
+        """Mean and covariance of (1) at several offsets, equations (6) and (7).
 
         Args:
             offsets: D, shape (offsets, number of values), positive.
-            factor: of the scalar start.
             weight: of X^T X in (1).
-
-        Returns:
-            means, shape (offsets,), and covariance, shape (offsets, offsets).
+            scatter: whether the scalar start scatters; else it is m_0.
 
         Raises:
             ConfigError: where n is so near d, or D so near 0, that (6) does not exist.
         """
-        slope, inverse = self._species(offsets, factor, weight), self._inverse()
-        fields = [_solve(one, self) for one in slope]
-        gram = _solve(inverse, self)
-        means = np.array([f.leading + f.correction for f in fields])
-        means -= 2 * (gram.leading + gram.correction)
-        k = len(fields)
-        covariance = np.empty((k, k))
-        beside = np.array([_covariance(f, gram, self) for f in fields])
-        own = _covariance(gram, gram, self)
-        for a in range(k):
-            for b in range(a, k):
-                joint = _covariance(fields[a], fields[b], self)
-                covariance[a, b] = covariance[b, a] = (
-                    joint - 2 * beside[a] - 2 * beside[b] + 4 * own
-                )
-        return LogDeterminants(means, covariance)
+        gram = _solve(self._inverse(), self)
+        if self.start != "scalar" or not scatter:
+            return self._at(offsets, gram, 1.0, weight)[0]
+        sample = _solve(self._sample(), self)
+        unit = self.alpha**2 / (self.dim * self.rows * self.scale) * _FAR
+        found, with_scatter = self._at(offsets, gram, 1.0, weight, sample)
+        up, down = (self._at(offsets, gram, 1 + s * _MOVE, weight, sample) for s in (1, -1))
+        square = unit**2 * _covariance(sample, sample, self)[0, 0]
+        slope = (up[0].mean - down[0].mean) / (2 * _MOVE)
+        bend = (up[0].mean - 2 * found.mean + down[0].mean) / _MOVE**2
+        turn = unit * (up[1] - down[1]) / (2 * _MOVE)
+        cross = slope[:, None] * unit * with_scatter
+        return LogDeterminants(
+            found.mean + square * bend / 2 + turn,
+            found.covariance + square * np.outer(slope, slope) + cross + cross.T,
+            found.leading,
+        )
 
-    def _species(self, offsets: Array, factor: float, weight: float) -> list["_Species"]:
-        """The fields of B, one species for each offset, equation (2)."""
+    def _at(
+        self,
+        offsets: Array,
+        gram: "_Saddle",
+        factor: float,
+        weight: float,
+        sample: "_Saddle | None" = None,
+    ) -> tuple["LogDeterminants", Array]:
+        """(6) at a fixed factor of the scalar start, and the covariance with a sample's trace."""
+        fields = _solve(self._fields(offsets, factor, weight), self)
+        covariance = _covariance(fields, fields, self) + 4 * _covariance(gram, gram, self)
+        beside = 2 * _covariance(fields, gram, self)
+        found = LogDeterminants(
+            fields.leading + fields.correction - 2 * (gram.leading + gram.correction),
+            covariance - beside - beside.T,
+            fields.leading - 2 * gram.leading,
+        )
+        if sample is None:
+            return found, np.zeros(len(offsets))
+        trace = _covariance(fields, sample, self) - 2 * _covariance(gram, sample, self)
+        return found, trace[:, 0]
+
+    def _fields(self, offsets: Array, factor: float, weight: float) -> "_Species":
+        """The fields of B for each offset, equation (2)."""
         x, t = np.zeros((4, 3)), np.zeros((4, 3))
         t[0, 1] = t[1, 2] = 1
-        x[1, 0] = -1
+        x[1, 0], x[3, 0] = -1, 1
         kappa, base = 0.0, factor * self.scale
         if self.start == "estimated":
             x[2, 2], kappa, base = 1, self.alpha**2 / self.rows, self.sigma**2
         elif self.start == "in_sample":
-            t[2, 2], kappa, base = 1, 1 / self.rows, 1e-9 * self.scale
-        x[3, 0] = 1
+            t[2, 2], kappa, base = 1, 1 / self.rows, 1e-6 * self.scale
         form = np.zeros((4, 4))
         form[0, 1] = form[1, 0] = 1
         form[2, 2], form[3, 3] = -kappa, -weight
         used = [0, 1] + [2] * (kappa > 0) + [3] * (weight > 0)
-        species = []
-        for offset in offsets:
-            own = np.zeros((len(self.values), 3, 3))
-            own[:, 0, 0], own[:, 2, 2] = -offset, -base
-            own[:, 1, 2] = own[:, 2, 1] = self.penalty
-            species.append(_Species(own, x[used], t[used], form[np.ix_(used, used)]))
-        return species
+        own = np.zeros((*offsets.shape, 3, 3))
+        own[..., 0, 0], own[..., 2, 2] = -offsets, -base
+        own[..., 1, 2] = own[..., 2, 1] = self.penalty
+        return _Species(own, np.stack([x[used], t[used]]), form[np.ix_(used, used)])
 
     def _inverse(self) -> "_Species":
         """The field of H."""
-        own = np.full((len(self.values), 1, 1), self.penalty)
-        one = np.ones((1, 1))
-        return _Species(own, 0 * one, one, one)
+        own = np.full((1, len(self.values), 1, 1), self.penalty)
+        return _Species(own, np.array([[[0.0]], [[1.0]]]), np.ones((1, 1)))
+
+    def _sample(self) -> "_Species":
+        """The field of a far offset + X^T X: _FAR times its log determinant is tr X^T X."""
+        own = np.full((1, len(self.values), 1, 1), _FAR)
+        return _Species(own, np.array([[[1.0]], [[0.0]]]), np.ones((1, 1)))
+
+    @property
+    def joint(self) -> Array:
+        """Covariance of (x, t) in each axis, shape (values, 2, 2)."""
+        off = self.alpha * self.values
+        rows = np.stack([self.values, off], -1), np.stack([off, self.noisy], -1)
+        return np.stack(rows, -2)
 
 
 class LogDeterminants(NamedTuple):
-    """Means and covariance of log determinants."""
+    """Means and covariance of log determinants, and the leading part (4) of the means."""
 
     mean: Array
     covariance: Array
+    leading: Array
 
 
 class _Species(NamedTuple):
-    """A set of fields: its own form in each axis, row variables x and t times them, their form."""
+    """Fields: their own form at each offset and axis, row variables (x, t) U, their form Q."""
 
     own: Array
-    x: Array
-    t: Array
+    u: Array
     form: Array
 
 
 class _Saddle(NamedTuple):
-    """A solved species: Y and U G U^T of (3), the leading value and half the log ratio of (6)."""
+    """Solved, at each offset: Y and U G U^T of (3), the leading value, the correction of (6)."""
 
     y: Array
     green: Array
-    leading: float
-    correction: float
-
-
-def _spread(model: Regression) -> Array:
-    """Covariance of (x, t) in each axis, shape (values, 2, 2)."""
-    c = model.values
-    off = model.alpha * c
-    return np.stack([np.stack([c, off], -1), np.stack([off, model.noisy], -1)], -2)
+    leading: Array
+    correction: Array
 
 
 def _solve(species: _Species, model: Regression) -> _Saddle:
-    """The saddle (3) by damped steps, then by Newton's method."""
-    u = np.stack([species.x, species.t])  # (2, r, F)
-    s, q, nu = _spread(model), species.form, model.rows
-    r = len(q)
-    one = np.eye(r)
+    """The saddle (3) at every offset by damped steps, then by Newton's method."""
+    u, q, nu = species.u, species.form, model.rows
+    s, counts, r, k = model.joint, model.counts, len(q), len(species.own)
+    spread = np.einsum("saf,ist,tbg->iabfg", u, s, u, optimize=True)
+    flat = spread.reshape(len(s), r * r, -1)
+    shape = species.own.shape
 
     def fields(y: Array) -> Array:
-        return species.own + nu * np.einsum("saf,ist,ab,tbg->ifg", u, s, y, u, optimize=_PATH)
+        return species.own + nu * np.einsum("kp,ipq->kiq", y.reshape(k, -1), flat).reshape(shape)
 
     def overlaps(green: Array) -> Array:
-        return np.einsum("i,saf,ist,ifg,tbg->ab", model.counts, u, s, green, u, optimize=_PATH)
+        weighted = (counts[:, None, None] * green).reshape(k, len(s), -1)
+        return np.einsum("kiq,ipq->kp", weighted, flat, optimize=True).reshape(k, r, r)
 
     def step(y: Array) -> Array:
-        k = overlaps(np.linalg.inv(fields(y)))
-        found = np.linalg.solve((one + k @ q).T, q.T).T
-        return (found + found.T) / 2
+        found = np.linalg.solve(np.eye(r) + q @ overlaps(np.linalg.inv(fields(y))), q)
+        return (found + found.transpose(0, 2, 1)) / 2
 
-    y = _start(species, model)
-    for _ in range(_STEPS):
-        new = step(y)
-        change = np.abs(new - y).max() / np.abs(new).max()
-        y = 0.3 * y + 0.7 * new
-        if change < 1e-4:
-            break
+    y = np.broadcast_to(q / 2, (k, r, r)).copy()
+    for _ in range(_DAMPED):
+        y = 0.3 * y + 0.7 * step(y)
     y = _newton(step, y)
-    green = np.linalg.inv(fields(y))
-    k = overlaps(green)
-    leading = float((np.linalg.slogdet(fields(y)).logabsdet * model.counts).sum())
-    leading += nu * float(np.linalg.slogdet(one + k @ q).logabsdet - (y * k).sum())
-    saddle = _Saddle(y, np.einsum("saf,ifg,tbg->isatb", u, green, u, optimize=_PATH), leading, 0.0)
-    j = _fluctuations(saddle, saddle, model).reshape(r, r, r, r)
-    plus = (j + j.transpose(0, 1, 3, 2))[*np.triu_indices(r)][:, *np.triu_indices(r)]
-    plus /= 1 + one[np.triu_indices(r)]
-    minus = (j - j.transpose(0, 1, 3, 2))[*np.triu_indices(r, 1)][:, *np.triu_indices(r, 1)]
-    correction = (_log_det(plus) - _log_det(minus)) / 2
-    return saddle._replace(correction=correction)
+    form = fields(y)
+    green = np.linalg.inv(form)
+    overlap = overlaps(green)
+    leading = model.sum(np.linalg.slogdet(form).logabsdet) - nu * (y * overlap).sum((1, 2))
+    leading += nu * np.linalg.slogdet(np.eye(r) + overlap @ q).logabsdet
+    seen = np.einsum("saf,kifg,tbg->kisatb", u, green, u, optimize=True)
+    saddle = _Saddle(y, seen, leading, np.zeros(k))
+    j = _fluctuations(saddle, saddle, model, own=True).reshape(k, r, r, r, r)
+    twist = j.transpose(0, 1, 2, 4, 3)
+    (a, b), (c, d) = np.triu_indices(r), np.triu_indices(r, 1)
+    plus = (j + twist)[:, a, b][:, :, a, b] / (1 + (a == b))
+    minus = (j - twist)[:, c, d][:, :, c, d]
+    return saddle._replace(correction=(_log_det(plus) - _log_det(minus)) / 2)
 
 
-_PATH = "greedy"
-
-
-def _start(species: _Species, model: Regression) -> Array:
-    """A first Y: without fluctuations of the overlaps, h = nu Q, halved."""
-    return species.form / 2
-
-
-def _newton(step, y: Array) -> Array:
-    """Solve y = step(y) for a symmetric matrix, by differences."""
-    upper = np.triu_indices(len(y))
+def _newton(step: Callable[[Array], Array], y: Array) -> Array:
+    """Solve y = step(y) for symmetric matrices, all offsets at once, by differences."""
+    upper = np.triu_indices(y.shape[-1])
 
     def full(v: Array) -> Array:
         m = np.zeros_like(y)
-        m[upper] = v
-        return m + np.triu(m, 1).T
+        m[:, upper[0], upper[1]] = v
+        m[:, upper[1], upper[0]] = v
+        return m
 
-    v = y[upper]
-    size = np.abs(v).max()
+    v = y[:, upper[0], upper[1]]
+    size = np.abs(v).max(-1, keepdims=True)
     for _ in range(_NEWTON):
-        miss = step(full(v))[upper] - v
-        if np.abs(miss).max() < 1e-13 * size:
+        miss = step(full(v))[:, upper[0], upper[1]] - v
+        if np.abs(miss / size).max() < 1e-13:
             break
-        jacobian = np.empty((len(v), len(v)))
-        for k in range(len(v)):
-            h = 1e-6 * max(abs(v[k]), 1e-6 * size)
+        jacobian = np.empty((*v.shape, v.shape[-1]))
+        for k in range(v.shape[-1]):
+            h = 1e-6 * np.maximum(np.abs(v[:, k]), 1e-6 * size[:, 0])
             moved = v.copy()
-            moved[k] += h
-            jacobian[:, k] = (step(full(moved))[upper] - moved - miss) / h
-        v = v - np.linalg.solve(jacobian, miss)
+            moved[:, k] += h
+            new = step(full(moved))[:, upper[0], upper[1]] - moved
+            jacobian[:, :, k] = (new - miss) / h[:, None]
+        move = np.linalg.solve(jacobian, -miss[..., None])[..., 0]
+        reach = (np.abs(move) / (0.5 * np.abs(v) + 1e-12 * size)).max(-1, keepdims=True)
+        v = v + move / np.maximum(reach, 1)
     return full(v)
 
 
-def _fluctuations(a: _Saddle, b: _Saddle, model: Regression) -> Array:
-    """J_ab of (5)."""
-    s = _spread(model)
-    gamma = -np.einsum("i,iscte,isp,itq,ipdqf->cdef", model.counts, a.green, s, s, b.green,
-                       optimize=_PATH)  # fmt: skip
-    size = len(a.y) * len(b.y)
-    rows = -model.rows * np.einsum("ce,df->cdef", a.y, b.y)
-    return np.eye(size) - rows.reshape(size, size) @ gamma.reshape(size, size)
+def _fluctuations(a: _Saddle, b: _Saddle, model: Regression, *, own: bool = False) -> Array:
+    """J_ab of (5), for every pair of offsets, or for each offset with itself."""
+    s = model.joint
+    left = np.einsum("i,kiscte,isp,itq->kipcqe", model.counts, a.green, s, s, optimize=True)
+    size = a.y.shape[-1] * b.y.shape[-1]
+    if own:
+        gamma = np.einsum("kipcqe,kipdqf->kcdef", left, b.green, optimize=True)
+        rows = np.einsum("kce,kdf->kcdef", a.y, b.y)
+    else:
+        gamma = np.einsum("kipcqe,lipdqf->klcdef", left, b.green, optimize=True)
+        rows = np.einsum("kce,ldf->klcdef", a.y, b.y)
+    shape = (*gamma.shape[:-4], size, size)
+    return np.eye(size) - model.rows * rows.reshape(shape) @ gamma.reshape(shape)
 
 
-def _covariance(a: _Saddle, b: _Saddle, model: Regression) -> float:
-    """Of two log determinants, equation (6)."""
+def _covariance(a: _Saddle, b: _Saddle, model: Regression) -> Array:
+    """Of two families of log determinants, equation (6)."""
     return -2 * _log_det(_fluctuations(a, b, model))
 
 
-def _log_det(matrix: Array) -> float:
+def _log_det(matrix: Array) -> Array:
     sign, value = np.linalg.slogdet(matrix)
-    if sign <= 0:
+    if (sign <= 0).any():
         raise ConfigError(
             "The fluctuations of this log determinant have no Gaussian law: n is too near the "
             "dimension, or an offset too near 0."
         )
-    return float(value)
+    return value
