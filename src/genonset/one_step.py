@@ -29,6 +29,12 @@ variance of its ln det |Z|² from digamma functions,
 
 Around n* neither holds; there values are interpolated between both sides in ln n, cubically.
 
+*Published Delta*, a heuristic. With K(t) = -1/2 [L(eps² + t C) - L(eps²)] the mean log overlap of
+N points with the smoothed model is, as in the random-energy model,
+
+    (10)  ln R = -1/2 L(eps² + C) - d/2 ln 2 pi       where ln N + K(1) - K'(1) >= 0, else
+          ln R = -1/2 L(eps²) - d/2 ln 2 pi + K'(t) - ln N   at ln N + K(t) - t K'(t) = 0.
+
 *Medians.* Runs scatter, with skew. The median stated is that of the lognormal law which has the
 mean and the variance found, mean/sqrt(1 + variance/mean²).
 """
@@ -40,7 +46,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import special
-from scipy.interpolate import BarycentricInterpolator
+from scipy.interpolate import BarycentricInterpolator, CubicSpline
 
 from genonset.equivalents import Array, LogDeterminants, Regression
 from genonset.errors import ConfigError
@@ -82,9 +88,7 @@ def criteria(model: Regression, sizes: Sequence[float] | Array) -> dict[str, lis
     """
     centre = critical_size(model)
     low, high = 0.8 * centre, centre + max(0.25 * centre, 2 * math.sqrt(centre))
-    around = model.ridge == 0
-    outside = [n for n in sizes if not (around and low < n < high)]
-    inside = [n for n in sizes if around and low < n < high]
+    outside, inside = [n for n in sizes if not low < n < high], [n for n in sizes if low < n < high]
     support = [0.9 * low, low, high, 1.1 * high] if inside else []
     known = {n: _at(replace(model, n=float(n))) for n in dict.fromkeys([*outside, *support])}
     bridges = _bridges(support, known)
@@ -212,7 +216,7 @@ def _determinant(model: Regression) -> _Functional:
     """ln det C^-1 Sigma_G, equations (7) to (9)."""
     c, d = model.values, model.dim
     log_c = float(model.sum(np.log(c)))
-    if model.n > critical_size(model) or model.ridge > 0:
+    if model.n > critical_size(model):
         return _Functional(offsets=1e-9 * c[None], weights=np.ones(1), constant=-log_c)
     y = _LOW
     offsets = np.array([(k * y) ** 2 for k in (1, 2, 3)])[:, None] * c
@@ -230,36 +234,33 @@ def _determinant(model: Regression) -> _Functional:
     )
 
 
-def _measured(model: Regression, functional: _Functional) -> Moments:
-    return functional.of(model.log_determinants(functional.offsets))
-
-
 # -- criteria ----------------------------------------------------------------------------------
 
 
-def _traced(model: Regression, k: Array, functional: _Functional, factor: float) -> Moments:
-    """functional + factor tr(K Sigma_G), the trace exact where it is, and E tr(K theta theta^T)."""
+def _traced(
+    model: Regression, k: Array, functional: _Functional, factor: float
+) -> tuple[Moments, float]:
+    """functional + factor tr(K Sigma_G), and the mean of that trace, exact where it is known."""
     trace = _trace(model, k)
     found = model.log_determinants(np.concatenate([functional.offsets, trace.offsets]))
-    moments = (functional + trace.times(factor)).of(found)
+    mean, variance = (functional + trace.times(factor)).of(found)
     formal, exact = trace.of(found, len(functional.weights)).mean, _exact_trace(model, k)
-    return moments if exact is None else moments._replace(
-        mean=moments.mean + factor * (exact - formal)
-    )
+    known = formal if exact is None else exact
+    return Moments(mean + factor * (known - formal), variance), known
 
 
 def _kl_to(model: Regression) -> Moments:
     c, d = model.values, model.dim
     less = _Functional(offsets=c[None], weights=np.zeros(1), constant=-d / 2)
-    found = _traced(model, 1 / c, less + _determinant(model).times(-0.5), 0.5)
-    room = model.rows - d - 1
-    shift = d + model.sigma**2 * _outer(model, 1 / c, 2 * found.mean + d)
-    return Moments(found.mean + shift / (2 * model.n), found.variance) if room > 0 else NOTHING
+    functional = less + _determinant(model).times(-0.5)
+    (mean, variance), trace = _traced(model, 1 / c, functional, 0.5)
+    shift = d + model.sigma**2 * _outer(model, 1 / c, trace)
+    return Moments(mean + shift / (2 * model.n), variance)
 
 
 def _kl_from(model: Regression) -> Moments:
     """Typical, above n*, where runs scatter by less than half of it."""
-    if model.n <= critical_size(model) and model.ridge == 0:
+    if model.n <= critical_size(model):
         return NOTHING
     c, d = model.values, model.dim
     offsets = _NEAR * np.array([1.0, 2.0, 3.0])[:, None] * c
@@ -304,20 +305,35 @@ def _wasserstein(model: Regression) -> Moments:
     root = _Functional(
         offsets=y[:, None] ** 2 / c, weights=weights, constant=float(weights @ logs) + rest
     )
-    total = float(model.sum(c))
-    found = _traced(model, np.ones_like(c), root.times(-2), 1.0)
-    trace = _exact_trace(model, np.ones_like(c))
-    if trace is None:
-        trace = _measured(model, _trace(model, np.ones_like(c))).mean
-    shift = total + model.sigma**2 * _outer(model, np.ones_like(c), trace)
-    return Moments(found.mean + total + shift / model.n, found.variance)
+    total, one = float(model.sum(c)), np.ones_like(c)
+    (mean, variance), trace = _traced(model, one, root.times(-2), 1.0)
+    shift = total + model.sigma**2 * _outer(model, one, trace)
+    return Moments(mean + total + shift / model.n, variance)
 
 
 def _spread(model: Regression) -> Moments:
     total, one = float(model.sum(model.values)), np.ones_like(model.values)
     none = _Functional(offsets=model.values[None], weights=np.zeros(1))
-    found = _traced(model, one, none, 1.0)
-    return Moments(found.mean / total, found.variance / total**2)
+    (mean, variance), _ = _traced(model, one, none, 1.0)
+    return Moments(mean / total, variance / total**2)
+
+
+class _Forms(NamedTuple):
+    """E tr C B and E tr X^T X B/n of (6)."""
+
+    fresh: float
+    training: float
+
+
+def _forms(model: Regression, bandwidth: float) -> _Forms:
+    width = np.full(len(model.values), bandwidth**2)
+    h = 1e-3 * bandwidth**2 / float(model.values.max())
+    around = width + np.array([h, -h, 0.0])[:, None] * model.values
+    up, down, middle = model.log_determinants(around).mean
+    once, twice = (
+        model.log_determinants(width[None], weight=k * h / model.n).mean[0] for k in (1, 2)
+    )
+    return _Forms((up - down) / (2 * h), (4 * once - 3 * middle - twice) / (2 * h))
 
 
 def likelihood_gap(model: Regression, bandwidth: float) -> float:
@@ -327,12 +343,39 @@ def likelihood_gap(model: Regression, bandwidth: float) -> float:
         model: any n, ridge and start.
         bandwidth: eps > 0.
     """
-    width = np.full(len(model.values), bandwidth**2)
-    h = 1e-3 * bandwidth**2 / float(model.values.max())
-    around = width + np.array([h, -h, 0.0])[:, None] * model.values
-    up, down, middle = model.log_determinants(around).mean
-    once, twice = (
-        model.log_determinants(width[None], weight=k * h / model.n).mean[0] for k in (1, 2)
-    )
-    fresh, training = (up - down) / (2 * h), (4 * once - 3 * middle - twice) / (2 * h)
+    fresh, training = _forms(model, bandwidth)
     return float((1 + 1 / model.n) * fresh - training) / 2
+
+
+def delta_log_ratio(model: Regression, n_original: float, std: float) -> float:
+    """Heuristic for ln R_TG - ln R_OG, whose median decides the sign of the published Delta.
+
+    Both overlaps as the random-energy model has them, equation (10); training points are seen
+    by the model as if their covariance were smaller by their share of the quadratic form.
+    The overlaps of points with one another, which count at n near d, are left out.
+
+    Args:
+        model: any n, ridge and start.
+        n_original: N.
+        std: s of the kernel widths s n^(-1/d) and s N^(-1/d).
+    """
+    widths = [std * size ** (-1 / model.dim) for size in (model.n, n_original)]
+    fresh, training = _forms(model, widths[0])
+    share = training / ((1 + 1 / model.n) * fresh)
+    one = _typical(model, widths[0], model.n, share)
+    return one - _typical(model, widths[1], n_original, 1.0)
+
+
+def _typical(model: Regression, width: float, size: float, share: float) -> float:
+    """ln R of `size` points of covariance share C, equation (10)."""
+    t = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 25)])
+    offsets = width**2 + share * t[:, None] * model.values
+    k = model.log_determinants(offsets, scatter=False).leading
+    curve = CubicSpline(np.log(t[1:]), (k[1:] - k[0]) / -2)
+    slope = curve(np.log(t[1:]), 1) / t[1:]
+    room = math.log(size) + (k[1:] - k[0]) / -2 - t[1:] * slope
+    normal = model.dim * math.log(2 * math.pi)
+    if room[-1] >= 0:
+        return -(normal + float(k[-1])) / 2
+    frozen = float(np.interp(0.0, -room, slope))
+    return -(normal + float(k[0])) / 2 + frozen - math.log(size)
