@@ -264,10 +264,22 @@ def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]
     from genonset.criteria import CRITERIA
 
     return [
-        {"criterion": c, **setting, **results.onset(c, setting).to_dict()}
+        {
+            "criterion": c,
+            **setting,
+            **results.onset(c, setting).to_dict(),
+            "predicted": _predicted(results, c, setting),
+        }
         for c in results.sweep.measured
         if CRITERIA[c].axis in ("memorization", "quality")
     ]
+
+
+def _predicted(
+    results: "Results", criterion: str, setting: dict[str, Any]
+) -> dict[str, Any] | None:
+    found = results.predicted_onset(criterion, setting)
+    return None if found is None else found.to_dict()
 
 
 def _print_json(value: Any) -> None:
@@ -315,14 +327,17 @@ def onset(
     found = []
     for setting in results.settings:
         estimate = results.onset(name, setting)
+        predicted = results.predicted_onset(name, setting)
         entry = {"criterion": name, **setting, **estimate.to_dict()}
+        entry["predicted"] = None if predicted is None else predicted.to_dict()
         advice = suggest_next(estimate) if suggest else None
         caution = _caution(results.sweep, advice.n) if advice else ""
         if advice:
             entry["suggestion"] = asdict(advice) | {"caution": caution or None}
         found.append(entry)
         if not as_json:
-            print(f"{estimate.sentence()}   ({_place(name, setting)})")
+            beside = "" if predicted is None else f"; {predicted}"
+            print(f"{estimate.sentence()}{beside}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
                 _say(caution or f"  {_how_to_add(results.sweep, advice.n, advice.replicates)}")

@@ -186,7 +186,7 @@ class Regression:
         form = np.zeros((4, 4))
         form[0, 1] = form[1, 0] = 1
         form[2, 2], form[3, 3] = -kappa, -weight
-        used = [0, 1] + [2] * (kappa > 0) + [3] * (weight > 0)
+        used = [0, 1, *([2] if kappa > 0 else []), *([3] if weight > 0 else [])]
         own = np.zeros((*offsets.shape, 3, 3))
         own[..., 0, 0], own[..., 2, 2] = -offsets, -base
         own[..., 1, 2] = own[..., 2, 1] = self.penalty

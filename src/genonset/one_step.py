@@ -88,7 +88,10 @@ def criteria(model: Regression, sizes: Sequence[float] | Array) -> dict[str, lis
     """
     centre = critical_size(model)
     low, high = 0.8 * centre, centre + max(0.25 * centre, 2 * math.sqrt(centre))
-    outside, inside = [n for n in sizes if not low < n < high], [n for n in sizes if low < n < high]
+    outside, inside = (
+        [n for n in sizes if not low < n < high],
+        [n for n in sizes if low < n < high],
+    )
     support = [0.9 * low, low, high, 1.1 * high] if inside else []
     known = {n: _at(replace(model, n=float(n))) for n in dict.fromkeys([*outside, *support])}
     bridges = _bridges(support, known)
@@ -136,7 +139,33 @@ def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
 def near_dimension(model: Regression) -> bool:
     """Whether n is so near d that the mean of a trace is carried by rare runs."""
     room, width = model.rows - model.dim, math.sqrt(model.dim)
-    return model.ridge == 0 and -1.5 * width < room < 2 + 0.5 * width
+    return model.ridge == 0 and -1.5 * width < room < 4 + 0.5 * width
+
+
+def spectrum(eigenvalues: Array) -> tuple[Array, Array]:
+    """Eigenvalues with their multiplicities, a long spectrum by fewer of them.
+
+    Those within a factor 1.25 of one another are stood for by two, of the same first
+    three moments (Gauss's rule): sums of smooth functions over them are right to 1e-5 of a term.
+    """
+    values, counts = np.unique(np.asarray(eigenvalues, dtype=np.float64), return_counts=True)
+    keep: list[tuple[float, float]] = []
+    start = 0
+    while start < len(values):
+        end = int(np.searchsorted(values, 1.25 * values[start], side="right"))
+        part, weight = values[start:end], counts[start:end].astype(np.float64)
+        if len(part) < 3:
+            keep += zip(part, weight, strict=True)
+        else:
+            mean = float(np.average(part, weights=weight))
+            central = np.array([np.average((part - mean) ** k, weights=weight) for k in (2, 3)])
+            skew = central[1] / (2 * central[0])
+            reach = math.sqrt(central[0] + skew**2)
+            for sign in (-1, 1):
+                share = (1 - sign * skew / reach) / 2
+                keep.append((mean + skew + sign * reach, share * float(weight.sum())))
+        start = end
+    return tuple(np.array(column) for column in zip(*keep, strict=True))
 
 
 # -- linear functionals of L -------------------------------------------------------------------
@@ -223,6 +252,8 @@ def _determinant(model: Regression) -> _Functional:
     one, two, three = model.log_determinants(offsets, scatter=False).leading
     slope = (-5 * one + 8 * two - 3 * three) / (2 * y)
     at_zero = 3 * one - 3 * two + three
+    if not slope > 0:
+        raise ConfigError("n is too near d for the determinant of the slope.")
     k = np.arange(1, round(d) + 1)
     normal = float((special.digamma(k / 2) + math.log(2)).sum()) - d * math.log(d) + d
     soft = math.log(y * slope / d)
