@@ -48,18 +48,16 @@ infinity of one more log determinant; to second order in df, with s² = E df²,
 
 Assumed: Gaussian data; a smallest singular value of theta that is away from 0 where D is (see
 `theory` for what is done at D = 0). Reference: theory note (B10), which is (4) for isotropic data
-without sample terms; Bai and Silverstein 2004, Ann. Probab. 32, 553, for (6) of one Wishart matrix.
+without sample terms; Bai and Silverstein 2004, Ann. Probab. 32, 553, for (6) of one Wishart
+matrix.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from genonset.errors import ConfigError
 
 Array = NDArray[np.float64]
 Start = Literal["scalar", "estimated", "in_sample"]
@@ -130,8 +128,8 @@ class Regression:
             weight: of X^T X in (1).
             scatter: whether the scalar start scatters; else it is m_0.
 
-        Raises:
-            ConfigError: where n is so near d, or D so near 0, that (6) does not exist.
+        Returns:
+            NaN where n is so near d, or D so near 0, that (6) does not exist.
         """
         gram = _solve(self._inverse(), self)
         if self.start != "scalar" or not scatter:
@@ -323,10 +321,6 @@ def _covariance(a: _Saddle, b: _Saddle, model: Regression) -> Array:
 
 
 def _log_det(matrix: Array) -> Array:
+    """NaN where the fluctuations have no Gaussian law."""
     sign, value = np.linalg.slogdet(matrix)
-    if (sign <= 0).any():
-        raise ConfigError(
-            "The fluctuations of this log determinant have no Gaussian law: n is too near the "
-            "dimension, or an offset too near 0."
-        )
-    return value
+    return np.where(sign > 0, value, np.nan)

@@ -27,7 +27,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -1144,9 +1144,9 @@ def _is_off(row: Row, form: Form, bar: float) -> bool:
 
 HOW_PREDICTED = (
     "Lines are predicted, without any fitted number, in their regime alone; points are runs with "
-    "95 % intervals. A prediction is off where a point lies farther from it than chance gives once "
-    "in 1000 such figures and the theory leaves: a tenth of the scatter between runs, or 20 % for "
-    "a limit of large d. A heuristic is dashed; its error is stated and it is never off."
+    "95 % intervals. A prediction is off where a point lies farther from it than chance gives "
+    "once in 1000 such figures and the theory leaves: a tenth of the scatter between runs, 20 % "
+    "for a limit of large d. A heuristic is dashed; its error is stated and it is never off."
 )
 PREDICTION: Look = {"color": INK, "linewidth": 1.2, "label": "theory", "zorder": 1.5}
 HEURISTIC: Look = {"color": GREY, "linewidth": 1.2, "linestyle": (0, (5, 3)), "zorder": 1.5,

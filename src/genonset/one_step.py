@@ -39,9 +39,10 @@ N points with the smoothed model is, as in the random-energy model,
 mean and the variance found, mean/sqrt(1 + variance/mean²).
 """
 
+import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -110,29 +111,39 @@ def _bridges(support: list[float], known: dict[float, dict[str, Moments]]):
     x = np.log(support)
     for name in ("affinity_rate", "kl_to_source") if support else ():
         moments = np.array([known[n][name] for n in support])
-        if np.isfinite(moments).all() and (moments > 0).all():
-            logs = np.log(moments).T
-            found[name] = tuple(BarycentricInterpolator(x, column) for column in logs)
+        good = np.isfinite(moments).all(1) & (moments > 0).all(1)
+        if good[:2].any() and good[2:].any():
+            logs = np.log(moments[good]).T
+            found[name] = tuple(BarycentricInterpolator(x[good], column) for column in logs)
     return found
 
 
 def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
     """Every criterion at one n; `determinant` says whether those that need it are wanted."""
     singular = model.rows <= model.dim
-    wanted = {"spread_ratio": _spread, "bures_wasserstein": _wasserstein}
-    if determinant and not singular:
-        wanted |= {"affinity_rate": _affinity, "kl_to_source": _kl_to, "kl_from_source": _kl_from}
     found = dict.fromkeys(CRITERIA, NOTHING)
     if singular:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
         found["kl_from_source"] = Moments(math.inf)
-    for name, criterion in wanted.items():
-        if near_dimension(model) and name != "affinity_rate":
-            continue
-        try:
-            found[name] = criterion(model)
-        except (ConfigError, np.linalg.LinAlgError):
-            continue
+    c = model.values
+    parts = {"own": _own(model)}
+    if not near_dimension(model):
+        parts |= {"trace": _trace(model, np.ones_like(c)), "root": _root(model)}
+    if determinant and not singular:
+        with contextlib.suppress(ConfigError):
+            parts["determinant"] = _determinant(model)
+        if "trace" in parts:
+            parts["relative"] = _trace(model, 1 / c)
+            parts["near"] = _near(model)
+    laws = _Laws.of(model, parts)
+    if "trace" in parts:
+        found |= {"spread_ratio": _spread(laws), "bures_wasserstein": _wasserstein(laws)}
+    if "determinant" in parts:
+        found["affinity_rate"] = _affinity(laws)
+        if "relative" in parts:
+            found["kl_to_source"] = _kl_to(laws)
+    if "near" in parts and model.n > critical_size(model):
+        found["kl_from_source"] = _kl_from(laws)
     return found
 
 
@@ -171,8 +182,7 @@ def spectrum(eigenvalues: Array) -> tuple[Array, Array]:
 # -- linear functionals of L -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Functional:
+class _Functional(NamedTuple):
     """constant + sum weights L(offsets), and a variance of its own."""
 
     offsets: Array
@@ -180,28 +190,34 @@ class _Functional:
     constant: float = 0.0
     variance: float = 0.0
 
-    def __add__(self, other: "_Functional") -> "_Functional":
-        return _Functional(
-            offsets=np.concatenate([self.offsets, other.offsets]),
-            weights=np.concatenate([self.weights, other.weights]),
-            constant=self.constant + other.constant,
-            variance=self.variance + other.variance,
-        )
 
-    def times(self, factor: float) -> "_Functional":
-        return _Functional(
-            offsets=self.offsets,
-            weights=factor * self.weights,
-            constant=factor * self.constant,
-            variance=factor**2 * self.variance,
-        )
+class _Laws(NamedTuple):
+    """A model with its functionals, and L at all their offsets."""
 
-    def of(self, found: LogDeterminants, start: int = 0) -> Moments:
-        """Its moments, given L at its offsets, which begin at `start`."""
-        own = slice(start, start + len(self.weights))
-        mean = self.constant + float(self.weights @ found.mean[own])
-        spread = float(self.weights @ found.covariance[own, own] @ self.weights)
-        return Moments(mean, spread + self.variance)
+    model: Regression
+    parts: dict[str, _Functional]
+    places: dict[str, slice]
+    logs: LogDeterminants
+
+    @classmethod
+    def of(cls, model: Regression, parts: dict[str, _Functional]) -> "_Laws":
+        ends = np.cumsum([0, *(len(part.weights) for part in parts.values())])
+        places = {name: slice(*ends[k : k + 2]) for k, name in enumerate(parts)}
+        offsets = np.concatenate([part.offsets for part in parts.values()])
+        return cls(model, parts, places, model.log_determinants(offsets))
+
+    def moments(self, **factors: float) -> Moments:
+        """Of the sum of functionals, each times a factor."""
+        mean, used, weights, variance = 0.0, [], [], 0.0
+        for name, factor in factors.items():
+            part, place = self.parts[name], self.places[name]
+            used.append(np.arange(place.start, place.stop))
+            weights.append(factor * part.weights)
+            mean += factor * part.constant
+            variance += factor**2 * part.variance
+        at, w = np.concatenate(used), np.concatenate(weights)
+        mean += float(w @ self.logs.mean[at])
+        return Moments(mean, variance + float(w @ self.logs.covariance[np.ix_(at, at)] @ w))
 
 
 def _trace(model: Regression, k: Array) -> _Functional:
@@ -265,88 +281,91 @@ def _determinant(model: Regression) -> _Functional:
     )
 
 
-# -- criteria ----------------------------------------------------------------------------------
-
-
-def _traced(
-    model: Regression, k: Array, functional: _Functional, factor: float
-) -> tuple[Moments, float]:
-    """functional + factor tr(K Sigma_G), and the mean of that trace, exact where it is known."""
-    trace = _trace(model, k)
-    found = model.log_determinants(np.concatenate([functional.offsets, trace.offsets]))
-    mean, variance = (functional + trace.times(factor)).of(found)
-    formal, exact = trace.of(found, len(functional.weights)).mean, _exact_trace(model, k)
-    known = formal if exact is None else exact
-    return Moments(mean + factor * (known - formal), variance), known
-
-
-def _kl_to(model: Regression) -> Moments:
-    c, d = model.values, model.dim
-    less = _Functional(offsets=c[None], weights=np.zeros(1), constant=-d / 2)
-    functional = less + _determinant(model).times(-0.5)
-    (mean, variance), trace = _traced(model, 1 / c, functional, 0.5)
-    shift = d + model.sigma**2 * _outer(model, 1 / c, trace)
-    return Moments(mean + shift / (2 * model.n), variance)
-
-
-def _kl_from(model: Regression) -> Moments:
-    """Typical, above n*, where runs scatter by less than half of it."""
-    if model.n <= critical_size(model):
-        return NOTHING
-    c, d = model.values, model.dim
-    offsets = _NEAR * np.array([1.0, 2.0, 3.0])[:, None] * c
-    slope = np.array([-2.5, 4.0, -1.5]) / _NEAR
-    inverse = _Functional(offsets=offsets, weights=slope)
-    constant = -(float(model.sum(np.log(c))) + d)
-    base = _Functional(offsets=offsets[:1], weights=np.ones(1), constant=constant)
-    found = model.log_determinants(np.concatenate([offsets, offsets[:1]]))
-    moments = (inverse + base).times(0.5).of(found)
-    shift = inverse.of(found).mean + model.sigma**2 * float(model.sum(1 / model.noisy))
-    moments = moments._replace(mean=moments.mean + shift / (2 * model.n))
-    return moments if moments.variance < (moments.mean / 2) ** 2 else NOTHING
-
-
-def _affinity(model: Regression) -> Moments:
-    """The affinity per dimension: the exponential of a nearly normal number."""
-    c, d = model.values, model.dim
-    own = _Functional(
-        offsets=np.array([1.0, 1 + _STEP, 1 - _STEP])[:, None] * c,
+def _own(model: Regression) -> _Functional:
+    """-1/2 ln det (C + Sigma_G)/2 + 1/2 ln det C; two more offsets tell its slope."""
+    return _Functional(
+        offsets=np.array([1.0, 1 + _STEP, 1 - _STEP])[:, None] * model.values,
         weights=np.array([-0.5, 0.0, 0.0]),
-        constant=float(model.sum(np.log(c))) / 2 + d * math.log(2) / 2,
+        constant=float(model.sum(np.log(model.values))) / 2 + model.dim * math.log(2) / 2,
     )
-    both = own + _determinant(model).times(0.25)
-    found = model.log_determinants(both.offsets)
-    log = both.of(found)
-    share = float(model.sum(model.sigma**2 / model.noisy)) / d
-    slope = float(found.mean[1] - found.mean[2]) / (2 * _STEP)
-    mean = log.mean - ((1 - share) * slope + share * d) / (4 * model.n)
-    rate = math.exp(mean / d + log.variance / (2 * d**2))
-    return Moments(rate, rate**2 * log.variance / d**2)
 
 
-def _wasserstein(model: Regression) -> Moments:
-    """The square of W2, with the integral (5) by the trapezoidal rule in ln y."""
-    c, d = model.values, model.dim
-    h = 0.9
+def _near(model: Regression) -> _Functional:
+    """tr C Sigma_G^-1, the slope of L at 0."""
+    offsets = _NEAR * np.array([1.0, 2.0, 3.0])[:, None] * model.values
+    return _Functional(offsets=offsets, weights=np.array([-2.5, 4.0, -1.5]) / _NEAR)
+
+
+def _root(model: Regression) -> _Functional:
+    """tr (C^(1/2) Sigma_G C^(1/2))^(1/2): (5) by the trapezoidal rule in ln y."""
+    c, d, h = model.values, model.dim, 0.9
     y = np.exp(np.arange(math.log(0.03 * c.min()), math.log(30 * c.max()) + h, h))
     weights, q = h * y / math.pi, math.exp(-h)
     weights[[0, -1]] /= 1 - q  # both tails of the sum are geometric
     rest = 2 * min(d, model.rows) * h * q / (1 - q) ** 2 * h * y[0] / math.pi
     logs = float(model.sum(np.log(c))) - 2 * d * np.log(y)
-    root = _Functional(
-        offsets=y[:, None] ** 2 / c, weights=weights, constant=float(weights @ logs) + rest
-    )
-    total, one = float(model.sum(c)), np.ones_like(c)
-    (mean, variance), trace = _traced(model, one, root.times(-2), 1.0)
+    constant = float(weights @ logs) + rest
+    return _Functional(offsets=y[:, None] ** 2 / c, weights=weights, constant=constant)
+
+
+# -- criteria ----------------------------------------------------------------------------------
+
+
+def _known_trace(laws: _Laws, name: str, k: Array) -> tuple[float, float]:
+    """Mean of tr(K Sigma_G), exact where it is known, and what that adds to the one from L."""
+    formal, exact = laws.moments(**{name: 1.0}).mean, _exact_trace(laws.model, k)
+    return (formal, 0.0) if exact is None else (exact, exact - formal)
+
+
+def _spread(laws: _Laws) -> Moments:
+    total = float(laws.model.sum(laws.model.values))
+    mean, _ = _known_trace(laws, "trace", np.ones_like(laws.model.values))
+    return Moments(mean / total, laws.moments(trace=1.0).variance / total**2)
+
+
+def _wasserstein(laws: _Laws) -> Moments:
+    """The square of W2, equation (4)."""
+    model, one = laws.model, np.ones_like(laws.model.values)
+    total = float(model.sum(model.values))
+    mean, variance = laws.moments(trace=1.0, root=-2.0)
+    trace, added = _known_trace(laws, "trace", one)
     shift = total + model.sigma**2 * _outer(model, one, trace)
-    return Moments(mean + total + shift / model.n, variance)
+    return Moments(mean + added + total + shift / model.n, variance)
 
 
-def _spread(model: Regression) -> Moments:
-    total, one = float(model.sum(model.values)), np.ones_like(model.values)
-    none = _Functional(offsets=model.values[None], weights=np.zeros(1))
-    (mean, variance), _ = _traced(model, one, none, 1.0)
-    return Moments(mean / total, variance / total**2)
+def _kl_to(laws: _Laws) -> Moments:
+    """Equation (1)."""
+    model, k = laws.model, 1 / laws.model.values
+    mean, variance = laws.moments(relative=0.5, determinant=-0.5)
+    trace, added = _known_trace(laws, "relative", k)
+    shift = model.dim + model.sigma**2 * _outer(model, k, trace)
+    return Moments(mean + added / 2 - model.dim / 2 + shift / (2 * model.n), variance)
+
+
+def _kl_from(laws: _Laws) -> Moments:
+    """Equation (2), typical, above n* and where runs scatter by less than half of it."""
+    model = laws.model
+    inverse = laws.moments(near=1.0)
+    first = np.zeros(3)
+    first[0] = 1.0
+    both = laws.parts["near"]._replace(weights=laws.parts["near"].weights + first)
+    mean, variance = laws._replace(parts={**laws.parts, "near": both}).moments(near=0.5)
+    mean -= (float(model.sum(np.log(model.values))) + model.dim) / 2
+    shift = inverse.mean + model.sigma**2 * float(model.sum(1 / model.noisy))
+    found = Moments(mean + shift / (2 * model.n), variance)
+    return found if found.variance < (found.mean / 2) ** 2 else NOTHING
+
+
+def _affinity(laws: _Laws) -> Moments:
+    """The affinity per dimension: the exponential of a nearly normal number, equation (3)."""
+    model, d = laws.model, laws.model.dim
+    log = laws.moments(own=1.0, determinant=0.25)
+    share = float(model.sum(model.sigma**2 / model.noisy)) / d
+    up, down = laws.logs.mean[laws.places["own"]][1:]
+    slope = float(up - down) / (2 * _STEP)
+    mean = log.mean - ((1 - share) * slope + share * d) / (4 * model.n)
+    rate = math.exp(mean / d + log.variance / (2 * d**2))
+    return Moments(rate, rate**2 * log.variance / d**2)
 
 
 class _Forms(NamedTuple):
