@@ -155,9 +155,17 @@ class Drawn:
 def label(setting: Setting) -> str:
     """A combination of variant and axis values in words; empty for a plain sweep."""
     return ", ".join(
-        str(value) if name == "variant" else f"{name.split('.')[-1]} = {value}"
+        str(value) if name == "variant" else f"{name.split('.')[-1]} = {_words(value)}"
         for name, value in setting.items()
     )
+
+
+def _words(value: Any) -> str:
+    """An option; of a table its values, the kind first."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = [f"{name} {given:g}" for name, given in value.items() if name != "kind"]
+    return ", ".join([str(value.get("kind", "")), *rest]).strip(", ")
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
