@@ -176,8 +176,8 @@ def test_by_name():
     found = theory.one_step_criteria([20, 80], 1.0, 0.3, spectrum=power(8, 1).tolist())
     told = one_step.criteria(model(power(8, 1), 3), [20, 80])
     assert found.spread_ratio == pytest.approx([m.mean for m in told["spread_ratio"]], rel=1e-3)
-    value = theory.evaluate("one-step-criteria", {"n": "80", "dim": "8", "horizon": "1",
-                                                  "noise-scale": "0.3"}).to_dict()["value"]  # fmt: skip
+    texts = {"n": "80", "dim": "8", "horizon": "1", "noise-scale": "0.3"}
+    value = theory.evaluate("one-step-criteria", texts).to_dict()["value"]
     assert 0.5 < value["affinity_rate"] < 1
     with pytest.raises(ConfigError, match="full rank"):
         theory.one_step_criteria(20, 1.0, 0.3, spectrum=[1, 0])
