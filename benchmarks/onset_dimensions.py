@@ -51,9 +51,7 @@ def tell(name: str, rows: list[dict]) -> None:
         inside = predicted.within(measured)
         judged += [] if inside is None else [inside]
         verdict = {True: "inside", False: "OUTSIDE", None: "-"}[inside]
-        print(
-            f"  {label(row['setting']):58} {predicted!s:26} {measured.sentence():44} {verdict}"
-        )
+        print(f"  {label(row['setting']):58} {predicted!s:26} {measured.sentence():44} {verdict}")
     if judged:
         print(f"  inside: {sum(judged)} of {len(judged)} ({100 * np.mean(judged):.0f} %)")
 

@@ -64,7 +64,7 @@ class Moments(NamedTuple):
         """Of the lognormal law with these moments."""
         if not 0 < self.mean < math.inf:
             return self.mean
-        return self.mean / math.sqrt(1 + self.variance / self.mean**2)
+        return self.mean / math.sqrt(1 + max(self.variance, 0.0) / self.mean**2)
 
 
 NOTHING = Moments(math.nan)
@@ -77,35 +77,44 @@ def critical_size(model: Regression) -> float:
     return model.dim + float(model.sum(model.sigma**2 / (model.alpha**2 * model.values)))
 
 
-def criteria(model: Regression, sizes: Sequence[float] | Array) -> dict[str, list[Moments]]:
+Table = dict[float, dict[str, Moments]]
+
+
+def criteria(
+    model: Regression, sizes: Sequence[float] | Array, known: Table | None = None
+) -> dict[str, list[Moments]]:
     """Every criterion at the sizes n, equations (1) to (5).
 
     Args:
         model: of any n, with a C of full rank.
         sizes: n > 2.
+        known: what was computed before, for the next call.
 
     Returns:
         the moments of the runs by criterion: of W2 those of its square.
     """
-    centre = critical_size(model)
+    centre, table = critical_size(model), {} if known is None else known
     low, high = 0.8 * centre, centre + max(0.25 * centre, 2 * math.sqrt(centre))
-    outside, inside = (
-        [n for n in sizes if not low < n < high],
-        [n for n in sizes if low < n < high],
-    )
+    inside = [float(n) for n in sizes if low < n < high]
     support = [0.9 * low, low, high, 1.1 * high] if inside else []
-    known = {n: _at(replace(model, n=float(n))) for n in dict.fromkeys([*outside, *support])}
-    bridges = _bridges(support, known)
+    for n in [*(float(n) for n in sizes if not low < n < high), *support]:
+        if n not in table:
+            table[n] = _at(replace(model, n=n))
+    bridges = _bridges(support, table)
     for n in inside:
-        known[n] = _at(replace(model, n=float(n)), determinant=False)
+        if n in table:
+            continue
+        table[n] = _at(replace(model, n=n), determinant=False)
         for name, (mean, variance) in bridges.items():
             if n > model.dim + 1:
                 at = math.log(n)
-                known[n][name] = Moments(math.exp(mean(at)), math.exp(variance(at)))
-    return {name: [known[n][name] for n in sizes] for name in CRITERIA}
+                table[n][name] = Moments(math.exp(mean(at)), math.exp(variance(at)))
+    return {name: [table[float(n)][name] for n in sizes] for name in CRITERIA}
 
 
-def _bridges(support: list[float], known: dict[float, dict[str, Moments]]):
+def _bridges(
+    support: list[float], known: Table
+) -> dict[str, tuple[BarycentricInterpolator, BarycentricInterpolator]]:
     """Interpolation around n* in ln n of what needs the determinant, log mean and log variance."""
     found = {}
     x = np.log(support)
@@ -114,7 +123,8 @@ def _bridges(support: list[float], known: dict[float, dict[str, Moments]]):
         good = np.isfinite(moments).all(1) & (moments > 0).all(1)
         if good[:2].any() and good[2:].any():
             logs = np.log(moments[good]).T
-            found[name] = tuple(BarycentricInterpolator(x[good], column) for column in logs)
+            mean, variance = (BarycentricInterpolator(x[good], column) for column in logs)
+            found[name] = mean, variance
     return found
 
 

@@ -119,7 +119,8 @@ class Predictions:
     measurement: Measurement
     eigenvalues: Array
     model: Regression | None
-    _known: dict[float, dict[str, one_step.Moments]] = field(default_factory=dict, repr=False)
+    _known: one_step.Table = field(default_factory=dict, repr=False)
+    _computed: one_step.Table = field(default_factory=dict, repr=False)
 
     def values(self, name: str, sizes: ArrayLike) -> Array:
         """The statistic of `FORMS` at sizes n; NaN where nothing is predicted."""
@@ -138,20 +139,28 @@ class Predictions:
             return np.array([self._each(name, one, self._gap) for one in n])
         if name == "delta":
             return np.array([self._each(name, one, self._delta) for one in n])
-        new = [one for one in n if "spread_ratio" not in self._known.get(one, {})]
-        if new:
-            found = one_step.criteria(self.model, new)
-            for k, one in enumerate(new):
-                own = {criterion: column[k] for criterion, column in found.items()}
-                self._known.setdefault(one, {}).update(own)
+        for one in n:
+            known = self._known.setdefault(one, {})
+            if "spread_ratio" not in known:
+                known |= self._criteria(self.model, one)
         return np.array([_statistic(name, self._known[one][name], statistic) for one in n])
+
+    def _criteria(self, model: Regression, n: float) -> dict[str, one_step.Moments]:
+        """Every criterion of `one_step` at one n; nothing where its equations do not solve."""
+        try:
+            with np.errstate(all="ignore"):
+                found = one_step.criteria(model, [n], self._computed)
+        except (ConfigError, np.linalg.LinAlgError):
+            return dict.fromkeys(one_step.CRITERIA, one_step.NOTHING)
+        return {name: column[0] for name, column in found.items()}
 
     def _each(self, name: str, n: float, criterion: Callable[[Regression], float]) -> float:
         assert self.model is not None
         known = self._known.setdefault(n, {})
         if name not in known:
             try:
-                value = criterion(replace(self.model, n=n))
+                with np.errstate(all="ignore"):
+                    value = criterion(replace(self.model, n=n))
             except (ConfigError, np.linalg.LinAlgError):
                 value = math.nan
             known[name] = one_step.Moments(value)
