@@ -22,7 +22,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,7 +34,7 @@ from genonset.equivalents import Array, Regression
 from genonset.errors import ConfigError
 from genonset.experiment import floor_values
 from genonset.noise import NoiseProcess, at_horizon
-from genonset.onset import Onset
+from genonset.onset import Censored, Onset
 from genonset.spec import Measurement
 
 Kind = Literal["theory", "limit", "heuristic"]
@@ -76,29 +76,34 @@ class PredictedOnset:
         onset: n*; None where it lies beyond what was searched.
         kind: what the prediction is.
         note: what was searched, or how rough it is.
+        censored: on which side of what was searched it lies.
     """
 
     onset: float | None
     kind: Kind
     note: str
+    censored: Censored = "no"
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return {"onset": self.onset, "kind": self.kind, "note": self.note}
+        return asdict(self)
 
     def __str__(self) -> str:
         word = "predicted" if self.kind == "theory" else f"{self.kind}:"
         return self.note if self.onset is None else f"{word} {self.onset:.4g}"
 
     def within(self, measured: Onset) -> bool | None:
-        """Whether it lies in the measured interval; None where nothing was measured.
+        """Whether it lies in the measured interval; None where that says nothing.
 
         An end that the runs do not bound is open.
         """
-        if self.onset is None or measured.blind or (measured.low, measured.high) == (None, None):
+        ends = (measured.low, measured.high)
+        if measured.blind or (measured.censored == "no" and ends == (None, None)):
+            return None
+        if self.onset is None:
+            return self.censored == measured.censored
+        if ends == (None, None):
             sizes = [p.n for p in measured.points]
-            if self.onset is None or measured.blind or measured.censored == "no" or not sizes:
-                return None
             above = measured.censored == "above"
             return self.onset > sizes[-1] if above else self.onset < sizes[0]
         low = 0.0 if measured.low is None else measured.low
@@ -209,7 +214,7 @@ class Predictions:
             return None
         kind = FORMS[name].kind
         if name == "delta":
-            note = "heuristic, 1.2 to 2.8 times too large at d = 16 to 100"
+            note = "heuristic, 0.6 to 2.8 times the measured n* at d = 8 to 100"
             found = _crossing(lambda n: -self.values(name, n), sizes, reach=4.0)
         elif name == "log_likelihood_gap":
             if poles is None:
@@ -228,9 +233,11 @@ class Predictions:
             # 0 up to n = d, exactly, and near its floor from there on
             found, note = len(self.eigenvalues) + 0.5, "the law is singular up to n = d"
         if found == -math.inf:
-            return PredictedOnset(onset=None, kind=kind, note=f"predicted below n = {sizes[0]}")
+            below = f"predicted below n = {sizes[0]}"
+            return PredictedOnset(onset=None, kind=kind, note=below, censored="below")
         if found == math.inf:
-            return PredictedOnset(onset=None, kind=kind, note="predicted beyond the search")
+            above = "predicted beyond the sizes searched"
+            return PredictedOnset(onset=None, kind=kind, note=above, censored="above")
         return PredictedOnset(onset=found, kind=kind, note=note)
 
     def _position(self, n: Array, sizes: Sequence[int], poles: tuple[Array, Array]) -> Array:

@@ -11,7 +11,7 @@ import pytest
 
 from genonset import figures, one_step, theory
 from genonset.experiment import resolve
-from genonset.onset import Onset
+from genonset.onset import Onset, Point
 from genonset.predictions import FORMS, PredictedOnset, predictions
 from genonset.report import write_run_report
 from genonset.spec import Sweep
@@ -127,17 +127,24 @@ def test_the_predicted_onset_is_where_the_curve_crosses(results):
         (10, None, 12, "no", True),
         (300, None, None, "above", True),
         (30, None, None, "above", False),
-        (None, 8, 12, "no", None),
+        (None, 8, 12, "no", False),
+        (10, None, None, "no", None),
     ],
 )
 def test_within(onset, low, high, censored, within):
     base = Onset.undetermined("")
     points = [{"n": n, "position": 0.0, "low": 0, "high": 1, "replicates": 3} for n in (8, 100)]
-    from genonset.onset import Point
-
     measured = Onset(**{**base.__dict__, "low": low, "high": high, "censored": censored,
                         "points": tuple(Point(**p) for p in points)})  # fmt: skip
     assert PredictedOnset(onset=onset, kind="theory", note="").within(measured) is within
+
+
+def test_both_may_lie_beyond_the_sizes():
+    point = Point(n=8, position=0.9, low=0.8, high=1.0, replicates=3)
+    base = Onset.undetermined("").__dict__ | {"points": (point,), "high": 8.0}
+    below = PredictedOnset(onset=None, kind="theory", note="", censored="below")
+    assert below.within(Onset(**base | {"censored": "below"})) is True
+    assert below.within(Onset(**base | {"censored": "no", "onset": 7.0})) is False
 
 
 @pytest.mark.parametrize("change", [
