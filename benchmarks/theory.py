@@ -2,7 +2,8 @@
 
     python benchmarks/theory.py
 
-Each prediction runs along its first argument that a curve can have, from Python, once warm.
+Each prediction runs along its first argument that a curve can have, from Python, once warm;
+one_step_criteria along 25 points.
 """
 
 import math
@@ -41,6 +42,7 @@ CURVES = {
     "one_step_kl_to_source": (GAMMA, 0.98),
     "one_step_kl_from_source": (GAMMA, 0.98),
     "one_step_typical_kl": {"n": SIZES, **NOISE, "spectrum": SPECTRUM},
+    "one_step_criteria": {"n": SIZES[::40], **NOISE, "spectrum": SPECTRUM},
     "one_step_quadratic_forms": (GAMMA, 0.98, 1.0),
     "ridge_moments": (GAMMA, 0.1, 0.98),
     "many_draws_kl": (GAMMA, 0.98),

@@ -9,8 +9,8 @@ ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "pretrained",
     "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "views", "verdict",
-    "training", "theory", "onset", "criteria", "published", "spec", "experiment", "adaptive",
-    "store", "sweep", "figures", "report", "cli",
+    "training", "equivalents", "one_step", "theory", "onset", "criteria", "published", "spec",
+    "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

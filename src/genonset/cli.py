@@ -277,10 +277,22 @@ def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]
     from genonset.criteria import CRITERIA
 
     return [
-        {"criterion": c, **setting, **results.onset(c, setting).to_dict()}
+        {
+            "criterion": c,
+            **setting,
+            **results.onset(c, setting).to_dict(),
+            "predicted": _predicted(results, c, setting),
+        }
         for c in results.sweep.measured
         if CRITERIA[c].axis in ("memorization", "quality")
     ]
+
+
+def _predicted(
+    results: "Results", criterion: str, setting: dict[str, Any]
+) -> dict[str, Any] | None:
+    found = results.predicted_onset(criterion, setting)
+    return None if found is None else found.to_dict()
 
 
 def _print_json(value: Any) -> None:
@@ -328,7 +340,9 @@ def onset(
     found = []
     for setting in results.settings:
         estimate = results.onset(name, setting)
+        predicted = results.predicted_onset(name, setting)
         entry = {"criterion": name, **setting, **estimate.to_dict()}
+        entry["predicted"] = None if predicted is None else predicted.to_dict()
         if suggest and results.sweep.design is not None:
             raise ConfigError(
                 f"{run} is adaptive: it chooses n itself. For a narrower interval lower precision "
@@ -342,7 +356,8 @@ def onset(
             entry["suggestion"] = asdict(advice) | {"caution": caution or None, "adaptive": plan}
         found.append(entry)
         if not as_json:
-            print(f"{estimate.sentence()}   ({_place(name, setting)})")
+            beside = "" if predicted is None else f"; {predicted}"
+            print(f"{estimate.sentence()}{beside}   ({_place(name, setting)})")
             if advice:
                 print(f"  {advice}")
                 _say(caution or f"  {_how_to_add(results.sweep, advice.n, advice.replicates)}")

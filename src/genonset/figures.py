@@ -27,7 +27,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -40,14 +40,13 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
-from genonset import theory
 from genonset.criteria import CEILINGS, CRITERIA, ROLES
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
-from genonset.noise import at_horizon
 from genonset.onset import Onset
-from genonset.spec import Measurement, Sweep
+from genonset.predictions import FORMS, SCATTER, Form, predictions
+from genonset.spec import Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 from genonset.verdict import Verdict
@@ -138,6 +137,7 @@ class Drawn:
         how_to_read: what to look for, in plain sentences.
         rows: the numbers drawn, one point a row.
         figure, narrow: the same across a page, and in one column.
+        alarm: what must be seen before anything else; empty where nothing is wrong.
     """
 
     name: str
@@ -146,6 +146,7 @@ class Drawn:
     rows: list[Row]
     figure: Figure
     narrow: Figure
+    alarm: str = ""
 
 
 # -- rows --------------------------------------------------------------------------------------
@@ -154,9 +155,17 @@ class Drawn:
 def label(setting: Setting) -> str:
     """A combination of variant and axis values in words; empty for a plain sweep."""
     return ", ".join(
-        str(value) if name == "variant" else f"{name.split('.')[-1]} = {value}"
+        str(value) if name == "variant" else f"{name.split('.')[-1]} = {_words(value)}"
         for name, value in setting.items()
     )
+
+
+def _words(value: Any) -> str:
+    """An option; of a table its values, the kind first."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    rest = [f"{name} {given:g}" for name, given in value.items() if name != "kind"]
+    return ", ".join([str(value.get("kind", "")), *rest]).strip(", ")
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -1068,146 +1077,54 @@ def along(results: Results, axis: str) -> Drawn:
 # -- theory over measurement -------------------------------------------------------------------
 
 
-class Closed(NamedTuple):
-    """A closed form of a criterion of the isotropic one-step model.
-
-    Attributes:
-        statistic: what it predicts, of the runs at one n.
-        finite_size: by what share it may be off, times d; None if it is exact at every d.
-        of: its values at the sizes n, NaN outside its regime.
-    """
-
-    statistic: str
-    finite_size: float | None
-    of: Callable[["Isotropic", np.ndarray], np.ndarray]
-
-
-class Isotropic(NamedTuple):
-    """What the closed forms of the one-step model depend on: any noise enters by u alone.
-
-    Ornstein-Uhlenbeck noise of this u serves for functions of horizon and noise scale.
-    """
-
-    dim: int
-    variance: float
-    u: float
-
-    @property
-    def noise(self) -> tuple[float, float]:
-        return math.log(2) / 2, self.u * self.variance
-
-    def beyond(self, critical: float, n: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Values where n is two widths, sqrt(critical), above a critical size."""
-        return np.where(n - critical > 2 * math.sqrt(critical), values, np.nan)
-
-
-def _affinity(at: Isotropic, n: np.ndarray) -> np.ndarray:
-    rate = theory.one_step_affinity_rate(n / at.dim, at.u)
-    return np.where(n <= at.dim, rate, at.beyond(at.dim, n, rate))
-
-
-def _kl_to(at: Isotropic, n: np.ndarray) -> np.ndarray:
-    """(B7), but for the log determinant at finite n: (B1) for the trace and the mean."""
-    limit = theory.one_step_kl_to_source(n / at.dim, at.u)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        trace = _spread(at, n) - (1 + at.u / (n / at.dim - 1)) / (1 + at.u)
-        mean = (1 + at.u / (1 + at.u) * _spread(at, n)) / n
-        return at.beyond(at.dim, n, at.dim * (limit + (trace + mean) / 2))
-
-
-def _kl_from(at: Isotropic, n: np.ndarray) -> np.ndarray:
-    """(B8), with the error of the mean: |mu - m|² costs F (1 + u) + 1 - r for each 1/n."""
-    value = at.dim * theory.one_step_kl_from_source(n / at.dim, at.u)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        inflated = (n - at.dim) / (n - at.dim * (1 + at.u)) * (1 + at.u)
-        mean = at.dim / (2 * n) * (inflated + at.u / (1 + at.u))
-        return at.beyond(at.dim * (1 + at.u), n, value + mean)
-
-
-def _spread(at: Isotropic, n: np.ndarray) -> np.ndarray:
-    """E tr Sigma_G / tr C: (B1), (B2), in units of the variance of x_T."""
-    slope = theory.one_step_second_moment(at.dim, n, *at.noise, variance=at.variance)
-    return slope * math.exp(-2 * at.noise[0]) * (1 + at.u)
-
-
-def _gap(at: Isotropic, n: np.ndarray) -> np.ndarray:
-    """(B13) under the paper's kernel, where n is ten times the effective dimension."""
-    width = math.sqrt(at.variance) * n ** (-1 / at.dim)
-    spectrum, value = [at.variance] * at.dim, np.full(n.shape, np.nan)
-    valid = n >= 10 * theory.effective_dimension(spectrum, width)
-    value[valid] = theory.likelihood_gap(spectrum, n[valid], width[valid], "one_step", *at.noise)
-    return value
-
-
-CLOSED: dict[str, Closed] = {
-    "affinity_rate": Closed("mean", 2.0, _affinity),
-    "kl_to_source": Closed("median", 4.0, _kl_to),
-    "kl_from_source": Closed("median", 8.0, _kl_from),
-    "spread_ratio": Closed("mean", None, _spread),
-    "log_likelihood_gap": Closed("mean", 4.0, _gap),
-}
-
-
-def closed_forms(at: Measurement) -> tuple[Isotropic, dict[str, Closed]] | None:
-    """What is known of a measurement: one step, scalar start, an isotropic Gaussian source."""
-    model, source = at.model, at.source
-    if (
-        model.kind != "linear_one_step"
-        or (model.start, model.ridge, model.n_noise_draws) != ("scalar", 0.0, 1)
-        or source.kind != "gaussian"
-        or (source.spectrum, source.covariance) != (None, None)
-    ):
-        return None
-    known = {name: form for name, form in CLOSED.items() if name in at.measured}
-    if at.bandwidth != "paper":
-        known.pop("log_likelihood_gap", None)
-    variance = float(source.build().std ** 2)
-    alpha, sigma = at_horizon(model.noise.build())
-    if not known or alpha == 0:
-        return None
-    return Isotropic(source.dim, variance, (sigma / alpha) ** 2 / variance), known
-
-
 def predicted(results: Results, setting: Setting) -> Drawn | None:
-    """Closed-form curves over the measured points, with the largest standardized deviation.
+    """Predicted curves over the measured points, with the largest standardized deviation.
 
     A prediction is *off* where a point deviates from it by more standard errors than chance gives
-    with probability 1e-3 over the whole figure and by more than its share for finite size.
+    with probability 1e-3 over the whole figure, plus the tenth of the scatter between runs that
+    the theory leaves (its order 1/d), or plus the share that a limit may be off. Heuristics are
+    drawn dashed and are never off.
 
     Returns:
         the figure; None where nothing is predicted.
     """
-    found = closed_forms(results.sweep.measurement(setting))
+    found = predictions(results.sweep.measurement(setting))
     if found is None:
         return None
-    at, forms = found
-    fine = np.geomspace(results.sweep.n[0], results.sweep.n[-1], 400)
-    bar = _chance_level(len(forms) * len(results.sweep.n))
-    items: list[tuple[Panel, np.ndarray, bool]] = []
-    for name, form in forms.items():
-        rows = curve(results, name, "model", setting, statistic=form.statistic)
-        values = form.of(at, np.array([float(row["n"]) for row in rows]))
+    sizes = np.array(results.sweep.n, dtype=np.float64)
+    fine = np.sort(np.concatenate([sizes, np.sqrt(sizes[1:] * sizes[:-1])]))
+    judged = sum(FORMS[name].kind != "heuristic" for name in found.names)
+    bar = _chance_level(max(1, judged) * len(sizes))
+    items: list[tuple[Panel, np.ndarray, str]] = []
+    for name in found.names:
+        form = FORMS[name]
+        source = f"{name}_log_ratio" if name == "delta" else name
+        rows = curve(results, source, "model", setting, statistic=form.statistic)
+        values = found.values(name, [row["n"] for row in rows]) if rows else []
         rows = [
-            row | {"exact": form.finite_size is None} | _deviation(row, float(value))
+            row | {"kind": form.kind} | _deviation(row, float(value))
             for row, value in zip(rows, values, strict=True)
         ]
-        # the scalar start itself is estimated, so that 2 % are allowed to what is exact without
-        allowed = 0.02 if form.finite_size is None else form.finite_size / at.dim
         compared = [row for row in rows if row["z"] is not None]
-        off = any(abs(r["z"]) > bar and abs(r["relative"]) > allowed for r in compared)
-        kind = "exact" if form.finite_size is None else f"large d, within {100 * allowed:.0f} %"
+        off = form.kind != "heuristic" and any(_is_off(row, form, bar) for row in compared)
+        title = "median log ratio behind Δ" if name == "delta" else CRITERIA[name].title
         panel = Panel(
-            title=f"{CRITERIA[name].title}: off" if off else CRITERIA[name].title,
-            notes=[f"{form.statistic}; theory: {kind}", _largest(compared)],
+            title=f"{title}: off" if off else title,
+            notes=[f"{form.statistic}; {KIND_WORDS[form.kind]}", _largest(compared, form.kind)],
             rows=rows,
             settings=[setting],
             sizes=results.sweep.n,
         )
-        items.append((panel, form.of(at, fine), off))
-    wrong = [panel.title.removesuffix(": off") for panel, _, off in items if off]
+        if rows:
+            items.append((panel, found.values(name, fine), "off" if off else form.kind))
+    if not items:
+        return None
+    wrong = [panel.title.removesuffix(": off") for panel, _, state in items if state == "off"]
     words = f"Off: {', '.join(wrong)}." if wrong else "None is off."
     handles = [Line2D([], [], **PREDICTION), Line2D([], [], **POINTS)]
-    panels = [(panel, fine, line, off) for panel, line, off in items]
+    if any(state == "heuristic" for *_, state in items):
+        handles.insert(1, Line2D([], [], **HEURISTIC))
+    panels = [(panel, fine, line, state) for panel, line, state in items]
     return Drawn(
         name="theory",
         title="Prediction and measurement",
@@ -1217,16 +1134,31 @@ def predicted(results: Results, setting: Setting) -> Drawn | None:
             panels, _draw_predicted, handles, columns=min(len(panels), 3), width=WIDE, height=2.6
         ),
         narrow=_compose(panels, _draw_predicted, handles, columns=1, width=NARROW, height=2.6),
+        alarm=f"Theory and measurement disagree beyond chance: {', '.join(wrong)}."
+        if wrong
+        else "",
     )
 
 
+KIND_WORDS = {"theory": "theory", "limit": "limit of large d", "heuristic": "heuristic"}
+
+
+def _is_off(row: Row, form: Form, bar: float) -> bool:
+    """Whether a point lies farther from its prediction than chance and theory allow."""
+    left_out = SCATTER * math.sqrt(row["runs"])
+    beyond = abs(row["z"]) > bar + left_out
+    return beyond and (form.kind == "theory" or abs(row["relative"]) > form.share)
+
+
 HOW_PREDICTED = (
-    "Lines are closed forms, without any fitted number, drawn in their regime alone; points are "
-    "runs with 95 % intervals. A prediction is off where a point lies outside what chance gives "
-    "once in 1000 such figures, and off by more than the share that a limit of large d is allowed "
-    "at this d (above each panel; 2 % where it is exact)."
+    "Lines are predicted, without any fitted number, in their regime alone; points are runs with "
+    "95 % intervals. A prediction is off where a point lies farther from it than chance gives "
+    "once in 1000 such figures and the theory leaves: a tenth of the scatter between runs, 20 % "
+    "for a limit of large d. A heuristic is dashed; its error is stated and it is never off."
 )
 PREDICTION: Look = {"color": INK, "linewidth": 1.2, "label": "theory", "zorder": 1.5}
+HEURISTIC: Look = {"color": GREY, "linewidth": 1.2, "linestyle": (0, (5, 3)), "zorder": 1.5,
+                   "label": "heuristic"}  # fmt: skip
 POINTS: Look = {"color": BLUE, "linestyle": "none", "marker": "o", "label": "model, 95 %"}
 OFF = "#c00000"
 
@@ -1243,9 +1175,13 @@ def _deviation(row: Row, value: float) -> Row:
     return found | {"z": off / error, "relative": off / value}
 
 
-def _largest(compared: Sequence[Row]) -> str:
+def _largest(compared: Sequence[Row], kind: str) -> str:
     if not compared:
         return "no n in its regime"
+    if kind == "heuristic":
+        worst = max(compared, key=lambda row: abs(row["value"] - row["predicted"]))
+        off = f"{worst['value'] - worst['predicted']:+.1f}".replace("-", "−")
+        return f"at most {off} nats off, at n = {worst['n']}"
     worst = max(compared, key=lambda row: abs(row["z"]))
     share = f"{100 * worst['relative']:+.1f}".replace("-", "−")
     return f"at most {abs(worst['z']):.1f} s.e. off, {share} % at n = {worst['n']}"
@@ -1258,15 +1194,18 @@ def _chance_level(n_points: int) -> float:
     return float(ndtri(1 - 1e-3 / (2 * n_points)))
 
 
-def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, bool]) -> None:
-    panel, x, y, off = item
+def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, str]) -> None:
+    panel, x, y, state = item
     _draw_panel(axes, panel)
     for points in axes.containers:
         points[0].set_linestyle("none")
-    if off:
+    if state == "off":
         axes.set_title(panel.title, pad=4 + 9.5 * len(panel.notes), color=OFF)
+        for spine in axes.spines.values():
+            spine.set_color(OFF)
     limits = axes.get_ylim()
-    axes.plot(x, np.where(np.isfinite(y), y, np.nan), **PREDICTION)
+    look = HEURISTIC if state == "heuristic" else PREDICTION
+    axes.plot(x, np.where(np.isfinite(y), y, np.nan), **look)
     axes.set_ylim(limits)
 
 

@@ -293,7 +293,13 @@ def _inline(drawn: Sequence[Drawn]) -> tuple[list[dict[str, Any]], Markup]:
     pairs = [tuple(map(Markup, svgs[k : k + 2])) for k in range(0, len(svgs), 2)]
     pairs += [()] * (len(drawn) - len(pairs))
     return [
-        {"name": d.name, "title": d.title, "how_to_read": d.how_to_read, "layouts": pair}
+        {
+            "name": d.name,
+            "title": d.title,
+            "how_to_read": d.how_to_read,
+            "layouts": pair,
+            "alarm": d.alarm,
+        }
         for d, pair in zip(drawn, pairs, strict=True)
     ], Markup(classes)
 
@@ -343,7 +349,12 @@ def _onset_table(results: Results, setting: Setting) -> dict[str, Any]:
             "onset": "–",
             "interval": "–",
             "width": "–",
+            "predicted": "–",
         }
+        predicted = results.predicted_onset(name, setting)
+        if predicted is not None and predicted.onset is not None:
+            mark = " (heuristic)" if predicted.kind == "heuristic" else ""
+            row["predicted"] = f"{predicted.onset:.4g}{mark}"
         onset = results.onset(name, setting)
         if onset.onset is not None:
             number, _, interval = bracket(onset.onset, onset.low, onset.high).partition(" ")

@@ -34,6 +34,7 @@ from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.experiment import Result, build, floor_values, remove_checkpoint
 from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
+from genonset.predictions import PredictedOnset, predictions
 from genonset.sources import Gaussian, GaussianMixture, Source
 from genonset.spec import Cell, Sweep
 from genonset.tensors import flatten
@@ -441,6 +442,26 @@ class Results:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
         return self._onsets[place]
+
+    def predicted_onset(
+        self, criterion: str, setting: Mapping[str, Any] | None = None
+    ) -> PredictedOnset | None:
+        """Where theory puts the onset of a criterion; None where it says nothing of it."""
+        setting = self.settings[0] if setting is None else setting
+        found = predictions(self.sweep.measurement(setting))
+        if found is None or len(self.sweep.n) < 2:
+            return None
+        poles = None
+        if criterion == "log_likelihood_gap":
+            tables = [self.matrix(criterion, role, setting) for role in ("memorizer", "oracle")]
+            counts = [np.isfinite(table).sum(0) for table in tables]
+            if min(count.min() for count in counts) < 1:
+                return None
+            poles = (
+                tables[0].mean(0, where=np.isfinite(tables[0])),
+                tables[1].mean(0, where=np.isfinite(tables[1])),
+            )
+        return found.onset(criterion, self.sweep.n, poles)
 
     def scale(self, name: str, setting: Mapping[str, Any]) -> float:
         """The size of the problem at one combination of axis values: what n* may scale with.

@@ -1,0 +1,118 @@
+"""Predicted against measured onsets over dimensions and spectra.
+
+    genonset sweep src/genonset/experiments/onset-dimensions.toml --out runs/onset-dimensions
+    python benchmarks/onset_dimensions.py runs/onset-dimensions [FIGURE.png]
+
+For every criterion that theory predicts: n* beside its measured 95 % interval at each (d,
+spectrum), the share of predictions inside, the largest miss, and how n* grows: the least-squares
+slope of ln n* on ln d, and on the logarithm of other dimensions of the spectrum.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from genonset import theory
+from genonset.figures import label
+from genonset.predictions import FORMS
+from genonset.store import Results
+
+DIMENSIONS = {
+    "d": len,
+    "tr C/|C|": theory.effective_rank,
+    "D_W2": theory.wasserstein_dimension,
+}
+
+
+def compare(results: Results, name: str) -> list[dict]:
+    """Measured and predicted onset of one criterion at every setting that has both."""
+    rows = []
+    for setting in results.settings:
+        predicted = results.predicted_onset(name, setting)
+        if predicted is None:
+            continue
+        spectrum = results.sweep.measurement(setting).source.build().eigenvalues.numpy()
+        rows.append({
+            "setting": setting,
+            "spectrum": spectrum,
+            "predicted": predicted,
+            "measured": results.onset(name, setting),
+        })  # fmt: skip
+    return rows
+
+
+def tell(name: str, rows: list[dict]) -> None:
+    kind = FORMS[name].kind
+    print(f"\n{name} ({kind})")
+    judged = []
+    for row in rows:
+        measured, predicted = row["measured"], row["predicted"]
+        inside = predicted.within(measured)
+        judged += [] if inside is None else [inside]
+        verdict = {True: "inside", False: "OUTSIDE", None: "-"}[inside]
+        print(f"  {label(row['setting']):58} {predicted!s:26} {measured.sentence():44} {verdict}")
+    if judged:
+        print(f"  inside: {sum(judged)} of {len(judged)} ({100 * np.mean(judged):.0f} %)")
+
+
+def slopes(name: str, rows: list[dict]) -> None:
+    """Exponents of n* against each dimension, family of spectra by family."""
+    families: dict[str, list[dict]] = {}
+    for row in rows:
+        options = row["setting"]["source.spectrum"]
+        family = f"{options['kind']} {options.get('exponent', options.get('rank'))}"
+        families.setdefault(family, []).append(row)
+    for family, own in families.items():
+        known = [row for row in own if row["measured"].onset is not None]
+        if len(known) < 3:
+            continue
+        y = np.log([row["measured"].onset for row in known])
+        words = []
+        for title, dimension in DIMENSIONS.items():
+            x = np.log([float(dimension(row["spectrum"])) for row in known])
+            if np.ptp(x) > 0.5:
+                words.append(f"{title}^{np.polyfit(x, y, 1)[0]:.2f}")
+        print(f"  {name:20} {family:16} {len(known)} onsets: n* ~ {', '.join(words)}")
+
+
+def draw(found: dict[str, list[dict]], path: Path) -> None:
+    """Predicted n* along, measured n* with its interval up, one panel a criterion."""
+    from matplotlib.figure import Figure
+
+    shown = {name: rows for name, rows in found.items() if rows}
+    figure = Figure(figsize=(9.6, 2.9 * ((len(shown) + 2) // 3)), layout="constrained")
+    colours = ["#0072B2", "#D55E00", "#009E73", "#AA5E93", "#E69F00"]
+    for k, (name, rows) in enumerate(shown.items()):
+        axes = figure.add_subplot((len(shown) + 2) // 3, 3, k + 1)
+        kinds = list({str(row["setting"]["source.spectrum"]): None for row in rows})
+        ends = []
+        for row in rows:
+            x, m = row["predicted"].onset, row["measured"]
+            if x is None or m.onset is None:
+                continue
+            low, high = m.low or m.onset, m.high or m.onset
+            colour = colours[kinds.index(str(row["setting"]["source.spectrum"])) % 5]
+            axes.errorbar([x], [m.onset], [[m.onset - low], [high - m.onset]], fmt="o", ms=3.5,
+                          lw=1, color=colour)  # fmt: skip
+            ends += [x, low, high]
+        if ends:
+            axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#333333", lw=0.8)
+        axes.set(xscale="log", yscale="log", xlabel="predicted n*", ylabel="measured n*")
+        axes.set_title(f"{name} ({FORMS[name].kind})", loc="left", fontsize=9, weight="bold")
+        axes.grid(color="#e4e4e4", lw=0.6)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    results = Results(sys.argv[1])
+    found = {}
+    for name in FORMS:
+        if name in results.sweep.measured and name != "collapse_time":
+            found[name] = compare(results, name)
+            tell(name, found[name])
+    print("\nHow n* grows")
+    for name, rows in found.items():
+        slopes(name, rows)
+    if len(sys.argv) > 2:
+        draw(found, Path(sys.argv[2]))

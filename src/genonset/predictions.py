@@ -1,0 +1,351 @@
+"""What the theory says of a sweep: the curve of each criterion, and where it crosses over.
+
+A prediction belongs to a measurement: a source with a Gaussian law, a model and its noise. Of the
+linear one-step model with one noise draw, on a C of full rank, every criterion of
+
+    affinity_rate, kl_to_source, bures_wasserstein, spread_ratio, log_likelihood_gap   means
+    kl_from_source                                                                     median
+
+is known for any spectrum, start and ridge (`one_step`); what is left out is of order 1/d, below
+
+    (1)  a tenth of the scatter between runs,
+
+which is what a comparison allows beside the error of the measurement. The collapse time of the
+training set, (D2), is a limit of large d that comes 4 to 13 % too early at d = 100 to 16. For the
+published delta there is a heuristic alone, which is drawn as one and never judged.
+
+The predicted onset is where the predicted median curve does what the measured one is asked for:
+comes within a factor 2 of its floor, is half way between the measured poles, or changes sign.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from genonset import distances, one_step, theory
+from genonset.criteria import CRITERIA
+from genonset.equivalents import Array, Regression
+from genonset.errors import ConfigError
+from genonset.experiment import floor_values
+from genonset.noise import NoiseProcess, at_horizon
+from genonset.onset import Censored, Onset
+from genonset.spec import Measurement
+
+Kind = Literal["theory", "limit", "heuristic"]
+
+
+class Form(NamedTuple):
+    """How a criterion is predicted.
+
+    Attributes:
+        kind: theory to order 1/d, a limit of large d, or a heuristic.
+        statistic: of the runs at one n.
+        share: by which a limit may be off.
+    """
+
+    kind: Kind
+    statistic: str
+    share: float = 0.0
+
+
+FORMS: dict[str, Form] = {
+    "delta": Form("heuristic", "median"),
+    "affinity_rate": Form("theory", "mean"),
+    "kl_to_source": Form("theory", "mean"),
+    "kl_from_source": Form("theory", "median"),
+    "bures_wasserstein": Form("theory", "mean"),
+    "spread_ratio": Form("theory", "mean"),
+    "log_likelihood_gap": Form("theory", "mean"),
+    "collapse_time": Form("limit", "median", 0.2),
+}
+SCATTER = 0.1
+"""Equation (1), in standard deviations of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedOnset:
+    """Where the predicted curve crosses over.
+
+    Attributes:
+        onset: n*; None where it lies beyond what was searched.
+        kind: what the prediction is.
+        note: what was searched, or how rough it is.
+        censored: on which side of what was searched it lies.
+    """
+
+    onset: float | None
+    kind: Kind
+    note: str
+    censored: Censored = "no"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        word = "predicted" if self.kind == "theory" else f"{self.kind}:"
+        return self.note if self.onset is None else f"{word} {self.onset:.4g}"
+
+    def within(self, measured: Onset) -> bool | None:
+        """Whether it lies in the measured interval; None where that says nothing.
+
+        An end that the runs do not bound is open.
+        """
+        ends = (measured.low, measured.high)
+        if measured.blind or (measured.censored == "no" and ends == (None, None)):
+            return None
+        if self.onset is None:
+            return self.censored == measured.censored
+        if ends == (None, None):
+            sizes = [p.n for p in measured.points]
+            above = measured.censored == "above"
+            return self.onset > sizes[-1] if above else self.onset < sizes[0]
+        low = 0.0 if measured.low is None else measured.low
+        high = math.inf if measured.high is None else measured.high
+        return low <= self.onset <= high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The predicted curves of one measurement.
+
+    Attributes:
+        names: the criteria that are predicted.
+        model: the regression behind them; None where only the collapse time is known.
+    """
+
+    names: tuple[str, ...]
+    measurement: Measurement
+    eigenvalues: Array
+    model: Regression | None
+    _known: one_step.Table = field(default_factory=dict, repr=False)
+    _computed: one_step.Table = field(default_factory=dict, repr=False)
+
+    def values(self, name: str, sizes: ArrayLike) -> Array:
+        """The statistic of `FORMS` at sizes n; NaN where nothing is predicted."""
+        return self._curve(name, sizes, FORMS[name].statistic)
+
+    def medians(self, name: str, sizes: ArrayLike) -> Array:
+        """What half of the runs lie below."""
+        return self._curve(name, sizes, "median")
+
+    def _curve(self, name: str, sizes: ArrayLike, statistic: str) -> Array:
+        n = np.atleast_1d(np.asarray(sizes, dtype=np.float64))
+        if name == "collapse_time":
+            return np.array([self._collapse_time(one) for one in n])
+        assert self.model is not None
+        if name == "log_likelihood_gap":
+            return np.array([self._each(name, one, self._gap) for one in n])
+        if name == "delta":
+            return np.array([self._each(name, one, self._delta) for one in n])
+        for one in n:
+            known = self._known.setdefault(one, {})
+            if "spread_ratio" not in known:
+                known |= self._criteria(self.model, one)
+        return np.array([_statistic(name, self._known[one][name], statistic) for one in n])
+
+    def _criteria(self, model: Regression, n: float) -> dict[str, one_step.Moments]:
+        """Every criterion of `one_step` at one n; nothing where its equations do not solve."""
+        try:
+            with np.errstate(all="ignore"):
+                found = one_step.criteria(model, [n], self._computed)
+        except (ConfigError, np.linalg.LinAlgError):
+            return dict.fromkeys(one_step.CRITERIA, one_step.NOTHING)
+        return {name: column[0] for name, column in found.items()}
+
+    def _each(self, name: str, n: float, criterion: Callable[[Regression], float]) -> float:
+        assert self.model is not None
+        known = self._known.setdefault(n, {})
+        if name not in known:
+            try:
+                with np.errstate(all="ignore"):
+                    value = criterion(replace(self.model, n=n))
+            except (ConfigError, np.linalg.LinAlgError):
+                value = math.nan
+            known[name] = one_step.Moments(value)
+        return known[name].mean
+
+    @property
+    def _std(self) -> float:
+        return math.sqrt(float(self.eigenvalues.mean()))
+
+    def _gap(self, model: Regression) -> float:
+        rule = self.measurement.bandwidth
+        if isinstance(rule, str):
+            name = "paper" if rule == "shared" else rule
+            dim = len(self.eigenvalues)
+            width = distances.kernel_bandwidth(name, round(model.n), dim, self._std)
+        else:
+            width = rule
+        return one_step.likelihood_gap(model, width)
+
+    def _delta(self, model: Regression) -> float:
+        return one_step.delta_log_ratio(model, self.measurement.n_original or 10_000, self._std)
+
+    def _collapse_time(self, n: float) -> float:
+        """(D2) on the clock of the noise, which need not be Ornstein-Uhlenbeck."""
+        noise = self.measurement.model.noise.build()  # pyright: ignore[reportAttributeAccessIssue]
+        spectrum = self.eigenvalues[self.eigenvalues > 0]
+        clock = math.expm1(2 * float(theory.collapse_time(n, spectrum=spectrum)))
+        return _time_of(noise, math.sqrt(clock))
+
+    # -- onsets ----------------------------------------------------------------------------
+
+    def onset(
+        self, name: str, sizes: Sequence[int], poles: tuple[Array, Array] | None = None
+    ) -> PredictedOnset | None:
+        """Where the predicted curve crosses over.
+
+        Args:
+            name: a criterion.
+            sizes: of the run; quality criteria are searched up to 16 times the largest.
+            poles: mean of the memorizer and of the oracle at the sizes, for the likelihood gap.
+
+        Returns:
+            None where nothing is predicted of this criterion.
+        """
+        if name not in self.names or CRITERIA[name].axis == "training":
+            return None
+        kind = FORMS[name].kind
+        if name == "delta":
+            note = "heuristic, 0.6 to 2.8 times the measured n* at d = 8 to 100"
+            found = _crossing(lambda n: -self.values(name, n), sizes, reach=4.0)
+        elif name == "log_likelihood_gap":
+            if poles is None:
+                return None
+            note = "between the measured poles"
+            found = _crossing(lambda n: self._position(n, sizes, poles), sizes, reach=1.0)
+        else:
+            note = "a factor 2 from the floor"
+            floor = floor_values(self.measurement).get(name)
+            if not floor:
+                return None
+            found = _crossing(
+                lambda n: math.log(2) - np.abs(np.log(self.medians(name, n) / floor)), sizes
+            )
+        if name == "affinity_rate" and found < 1.3 * len(self.eigenvalues) + 2:
+            # 0 up to n = d, exactly, and near its floor from there on
+            found, note = len(self.eigenvalues) + 0.5, "the law is singular up to n = d"
+        if found == -math.inf:
+            below = f"predicted below n = {sizes[0]}"
+            return PredictedOnset(onset=None, kind=kind, note=below, censored="below")
+        if found == math.inf:
+            above = "predicted beyond the sizes searched"
+            return PredictedOnset(onset=None, kind=kind, note=above, censored="above")
+        return PredictedOnset(onset=found, kind=kind, note=note)
+
+    def _position(self, n: Array, sizes: Sequence[int], poles: tuple[Array, Array]) -> Array:
+        """Position of the predicted gap between the measured poles, less 1/2."""
+        gap = self.values("log_likelihood_gap", n)
+        low, high = (np.interp(np.log(n), np.log(sizes), pole) for pole in poles)
+        return (gap - low) / (high - low) - 0.5
+
+
+def _statistic(name: str, moments: one_step.Moments, statistic: str) -> float:
+    mean, variance = moments
+    if name != "bures_wasserstein":
+        return moments.median if statistic == "median" else mean
+    if not mean > 0:
+        return math.nan
+    middle = math.sqrt(moments.median)
+    return middle if statistic == "median" else math.sqrt(mean) * (1 - variance / (8 * mean**2))
+
+
+def _crossing(
+    rising: Callable[[Array], Array], sizes: Sequence[int], *, reach: float = 16.0
+) -> float:
+    """Where a curve that is positive on the generalizing side rises through 0 for the last time.
+
+    Where nothing is predicted, as near n = d, the curve counts as negative.
+
+    Returns:
+        n; inf where it is negative at the end, -inf where it is nowhere.
+    """
+    grid = [float(n) for n in sizes if n > 2]
+    step = 1.4
+    while grid[-1] * step < reach * sizes[-1]:
+        grid.append(math.ceil(grid[-1] * step))
+
+    def side(n: float) -> float:
+        with np.errstate(all="ignore"):
+            value = float(rising(np.array([n]))[0])
+        return -1.0 if math.isnan(value) else value
+
+    known: list[tuple[float, float]] = [(n, side(n)) for n in grid[: len(sizes)]]
+    for n in grid[len(sizes) :]:
+        if known[-1][1] > 0 and known[-2][1] > 0:
+            break
+        known.append((n, side(n)))
+    below = [k for k, (_, value) in enumerate(known) if value <= 0]
+    if not below:
+        return -math.inf
+    if below[-1] == len(known) - 1:
+        return math.inf
+    (low, one), (high, other) = known[below[-1]], known[below[-1] + 1]
+    for turn in range(12):
+        inner = turn % 3 < 2 and math.isfinite(one) and one != -1.0
+        share = one / (one - other) if inner else 0.5
+        middle = math.exp(math.log(low) + share * math.log(high / low))
+        value = side(middle)
+        if abs(value) < 1e-4:
+            return middle
+        if value <= 0:
+            low, one = middle, value
+        else:
+            high, other = middle, value
+        if high / low < 1.0005:
+            break
+    return math.sqrt(low * high)
+
+
+def _time_of(noise: NoiseProcess, ratio: float) -> float:
+    """When sigma/alpha reaches a ratio; the horizon where it does not."""
+    import torch
+
+    def at(t: float) -> float:
+        time = torch.tensor(t, dtype=torch.float64)
+        return float(noise.sigma(time)) / float(noise.alpha(time))
+
+    low, high = 0.0, float(noise.horizon)
+    if at(high) <= ratio:
+        return high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle) < ratio else (low, middle)
+    return (low + high) / 2
+
+
+def predictions(at: Measurement) -> Predictions | None:
+    """What is predicted of a measurement; None where nothing is. Kept for the next call."""
+    return _predictions(json.dumps(at.model_dump(mode="json"), sort_keys=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _predictions(measurement: str) -> Predictions | None:
+    at = Measurement.model_validate_json(measurement)
+    noise = getattr(at.model, "noise", None)
+    if at.source.kind != "gaussian" or noise is None:
+        return None
+    values = at.source.build().eigenvalues.numpy()
+    alpha, sigma = at_horizon(noise.build())
+    names, model = {"collapse_time"}, None
+    full = values.min() > 1e-12 * values.max() and alpha > 0 and sigma > 0
+    if at.model.kind == "linear_one_step" and at.model.n_noise_draws == 1 and full:
+        own, counts = one_step.spectrum(values)
+        model = Regression(
+            values=own, counts=counts, alpha=alpha, sigma=sigma, n=3.0,
+            ridge=at.model.ridge, start=at.model.start,
+        )  # fmt: skip
+        names |= set(one_step.CRITERIA) | {"log_likelihood_gap"}
+        names -= {"log_likelihood_gap"} if at.bandwidth == "cross_validated" else set()
+        names |= {"delta"} if at.bandwidth == "paper" else set()
+    known = tuple(name for name in FORMS if name in names and name in at.measured)
+    if not known:
+        return None
+    return Predictions(names=known, measurement=at, eigenvalues=values, model=model)

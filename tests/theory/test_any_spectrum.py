@@ -1,0 +1,185 @@
+"""Log determinants and criteria of the one-step model against least squares by numpy.
+
+Steep, flat and spiked spectra, every start, with and without ridge, more and fewer points than
+dimensions. Of d = 8 the terms of order 1/d are largest: a mean may be off by four standard errors
+(once in 16,000 seeds by chance) and a tenth of the scatter between runs, which is what the
+overlays allow.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from genonset import one_step, theory
+from genonset.equivalents import Regression
+from genonset.errors import ConfigError
+
+A, B2 = math.exp(-1.0), 0.3 * -math.expm1(-2.0)
+LEFT_OUT = 0.1
+
+
+def power(d, exponent):
+    c = np.arange(1, d + 1) ** -float(exponent)
+    return c / c.mean()
+
+
+def spiked(d):
+    return np.where(np.arange(d) < 2, 6.0, 0.5)
+
+
+def fits(c, n, runs, seed, *, start="scalar", ridge=0.0):
+    """Centred rows, slope, start covariance and mean of the generated law, from n points."""
+    rng, d = np.random.default_rng(seed), len(c)
+    for _ in range(runs):
+        x = rng.standard_normal((n, d)) * np.sqrt(c)
+        t = A * x + math.sqrt(B2) * rng.standard_normal((n, d))
+        rows, noisy = x - x.mean(0), t - t.mean(0)
+        if ridge > 0:
+            gram = noisy.T @ noisy + n * ridge * np.eye(d)
+            slope = np.linalg.solve(gram, noisy.T @ rows).T
+        else:
+            slope = np.linalg.lstsq(noisy, rows, rcond=None)[0].T
+        sample = rows.T @ rows / (n - 1)
+        begin = {
+            "scalar": (A**2 * np.trace(sample) / d + B2) * np.eye(d),
+            "estimated": A**2 * sample + B2 * np.eye(d),
+            "in_sample": noisy.T @ noisy / (n - 1),
+        }[start]
+        yield rows, slope, begin, x.mean(0) + slope @ (A * x.mean(0) - t.mean(0)), x
+
+
+def model(c, n, start="scalar", ridge=0.0):
+    return Regression(values=c, counts=np.ones(len(c)), alpha=A, sigma=math.sqrt(B2), n=float(n),
+                      start=start, ridge=ridge)  # fmt: skip
+
+
+CASES = [
+    (power(8, 1), 24, "scalar", 0.0),
+    (power(8, 2), 14, "estimated", 0.0),
+    (spiked(10), 30, "in_sample", 0.05),
+    (power(12, 1), 6, "scalar", 0.0),
+    (power(12, 0), 20, "estimated", 0.1),
+]
+
+
+@pytest.mark.parametrize(("c", "n", "start", "ridge"), CASES)
+def test_log_determinants(c, n, start, ridge):
+    offsets, weight = np.stack([c, 0.1 * c]), 0.2 / n
+    runs = 1500
+    found, weighted = [], []
+    for rows, slope, begin, *_ in fits(c, n, runs, 1, start=start, ridge=ridge):
+        law = slope @ begin @ slope.T
+        found.append([np.linalg.slogdet(np.diag(own) + law)[1] for own in offsets])
+        both = np.diag(c) + weight * rows.T @ rows + law
+        weighted.append(np.linalg.slogdet(both)[1])
+    measured = np.array(found)
+    told = model(c, n, start, ridge).log_determinants(offsets)
+    sd = measured.std(0)
+    assert (np.abs(measured.mean(0) - told.mean) < (4 / runs**0.5 + LEFT_OUT) * sd).all()
+    ratio = np.cov(measured.T) / told.covariance
+    assert ((ratio > 0.8) & (ratio < 1.25)).all()  # 4 sigmas of a variance: 0.15
+    told = model(c, n, start, ridge).log_determinants(offsets[:1], weight=weight)
+    off = np.mean(weighted) - told.mean[0]
+    assert abs(off) < (4 / runs**0.5 + LEFT_OUT) * np.std(weighted)
+
+
+def measure(c, n, runs, seed, **options):
+    """Criteria of runs, by determinants and inverses written out."""
+    table = {name: [] for name in (*one_step.CRITERIA, "gap")}
+    width = math.sqrt(c.mean()) * n ** (-1 / len(c))
+    rng, d = np.random.default_rng(seed + 1), len(c)
+    for _, slope, begin, mu, x in fits(c, n, runs, seed, **options):
+        law = slope @ begin @ slope.T
+        table["spread_ratio"].append(np.trace(law) / c.sum())
+        inner = np.linalg.eigvalsh(np.sqrt(np.outer(c, c)) * law)
+        square = mu @ mu + c.sum() + np.trace(law) - 2 * np.sqrt(np.maximum(inner, 0)).sum()
+        table["bures_wasserstein"].append(square)
+        smooth = np.linalg.inv(law + width**2 * np.eye(d))
+        fresh = rng.standard_normal((n, d)) * np.sqrt(c)
+        forms = [np.einsum("ij,jk,ik->i", y - mu, smooth, y - mu).mean() for y in (fresh, x)]
+        table["gap"].append((forms[0] - forms[1]) / 2)
+        if n <= d:
+            continue
+        log_det = np.linalg.slogdet(law)[1] - np.log(c).sum()
+        ratio = np.trace(law / c[:, None])
+        table["kl_to_source"].append((ratio + (mu**2 / c).sum() - d - log_det) / 2)
+        inverse = np.linalg.inv(law)
+        other = np.trace(inverse * c[:, None]) + mu @ inverse @ mu
+        table["kl_from_source"].append((other - d + log_det) / 2)
+        middle = (law + np.diag(c)) / 2
+        log = (log_det + 2 * np.log(c).sum()) / 4 - np.linalg.slogdet(middle)[1] / 2
+        log -= mu @ np.linalg.solve(middle, mu) / 8
+        table["affinity_rate"].append(math.exp(log / d))
+    return {name: np.array(column) for name, column in table.items() if column}
+
+
+@pytest.mark.parametrize(
+    ("c", "sizes", "start", "ridge"),
+    [
+        (power(8, 0), (20, 32, 90), "scalar", 0.0),
+        (power(8, 1), (4, 18, 70), "scalar", 0.0),
+        (spiked(10), (24, 120), "estimated", 0.0),
+        (power(12, 1), (8, 12, 30), "scalar", 0.05),
+    ],
+)
+def test_criteria(c, sizes, start, ridge):
+    runs = 800
+    told = one_step.criteria(model(c, 3, start, ridge), sizes)
+    for k, n in enumerate(sizes):
+        found = measure(c, n, runs, seed=3, start=start, ridge=ridge)
+        width = math.sqrt(c.mean()) * n ** (-1 / len(c))
+        gap = one_step.likelihood_gap(replace(model(c, n, start, ridge)), width)
+        assert abs(found["gap"].mean() - gap) < 4.5 * found["gap"].std() / runs**0.5
+        for name in one_step.CRITERIA:
+            moments = told[name][k]
+            if name not in found:
+                assert not moments.mean > 0 or math.isinf(moments.mean)
+                continue
+            if math.isnan(moments.mean):
+                continue
+            low, high = np.quantile(found[name], [0.16, 0.84])
+            scatter = (high - low) / 2
+            middle = name == "kl_from_source"
+            value = np.median(found[name]) if middle else found[name].mean()
+            expected = moments.median if middle else moments.mean
+            allowed = (5 / runs**0.5 + LEFT_OUT) * max(scatter, found[name].std() * (not middle))
+            assert abs(value - expected) < allowed, (name, n, value, expected)
+
+
+def test_the_exact_trace_is_that_of_the_note():
+    # (B1) with a start that does not scatter: noise so strong that the data do not count
+    c, n = np.ones(6), 20
+    own = Regression(values=c, counts=np.ones(6), alpha=1e-4, sigma=1.0, n=float(n))
+    exact = one_step._exact_trace(own, np.ones(6))
+    horizon = -math.log(1e-4)
+    scale = 1.0 / -math.expm1(-2 * horizon)
+    slope = theory.one_step_second_moment(6, n, horizon, scale)
+    assert exact == pytest.approx(6 * own.scale * slope, rel=1e-6)
+
+
+def test_the_heuristic_is_too_large_as_said():
+    # zero of the median of ln R_TG - ln R_OG, N = 1e4: 1.3 d at d = 16, 1.8 d at 36 (simulation)
+    u = 0.981684
+    for d, simulated in ((16, 1.3), (36, 1.8)):
+        own = Regression(values=np.ones(1), counts=np.full(1, float(d)), alpha=1.0,
+                         sigma=math.sqrt(u), n=3.0)  # fmt: skip
+        sizes = d * np.array([1.2, simulated, 2 * simulated])
+        signs = [one_step.delta_log_ratio(replace(own, n=n), 1e4, 1.0) for n in sizes]
+        assert signs[0] > 0
+        assert signs[1] > 0
+        assert signs[2] < 0
+
+
+def test_by_name():
+    found = theory.one_step_criteria([20, 80], 1.0, 0.3, spectrum=power(8, 1).tolist())
+    told = one_step.criteria(model(power(8, 1), 3), [20, 80])
+    assert found.spread_ratio == pytest.approx([m.mean for m in told["spread_ratio"]], rel=1e-3)
+    texts = {"n": "80", "dim": "8", "horizon": "1", "noise-scale": "0.3"}
+    value = theory.evaluate("one-step-criteria", texts).to_dict()["value"]
+    assert 0.5 < value["affinity_rate"] < 1
+    with pytest.raises(ConfigError, match="full rank"):
+        theory.one_step_criteria(20, 1.0, 0.3, spectrum=[1, 0])
+    with pytest.raises(ConfigError, match="start is"):
+        theory.one_step_criteria(20, 1.0, 0.3, dim=4, start="true")  # pyright: ignore
