@@ -260,10 +260,10 @@ MIXTURE = """kind = "gaussian_mixture"
 means = [[1, 1, 1, 1], [-1, -1, -1, -1]]"""
 CASES = {
     "perceptron": {
-        "replicates": 6,
-        "n": 12,
+        "replicates": 4,
+        "n": 8,
         "source": MIXTURE,
-        "model": 'kind = "mlp"\nwidth = 64\nsteps = 1500',
+        "model": 'kind = "mlp"\nwidth = 64\nsteps = 800',
     },
     "U-Net": {
         "replicates": 4,
