@@ -16,8 +16,10 @@ alone, never on a timing: the same machine gives the same bits in every process.
 """
 
 import functools
+import warnings
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,7 +50,9 @@ def require_finite(name: str, values: Tensor) -> Tensor:
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         bad = int((~finite).sum())
-        where = f", the first in row {int((~finite).nonzero()[0, 0])}" if values.ndim else ""
+        rows = (~finite).reshape(len(values), -1).any(1) if values.ndim else None
+        where = "" if rows is None else f", the first in row {int(rows.int().argmax())}"
+        where += " (counting from 0)" if where else ""
         raise DataError(
             f"{name}: {bad} of {values.numel()} values are NaN or infinite{where}. "
             "Only finite numbers are accepted; remove or repair these rows."
@@ -59,6 +63,18 @@ def require_finite(name: str, values: Tensor) -> Tensor:
 def flatten(samples: Tensor) -> Vectors:
     """Data points of any shape as rows of float64 coordinates."""
     return samples.reshape(len(samples), -1).to(torch.float64)
+
+
+def from_array(values: np.ndarray) -> Tensor:
+    """The numbers of an array, where they are if the machine's own layout allows, else copied.
+
+    A read-only array, such as a file mapped into memory, gives a tensor that must not be written
+    to.
+    """
+    native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
+    with warnings.catch_warnings():  # that a tensor could be written to: this one is not
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.require(values, native, ["C", "A"]))
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -219,7 +219,10 @@ def train(
     points = _points(denoiser, training, recipe)
     run = _Run(denoiser, points, recipe, generator)
     n_steps = recipe.n_steps(len(points))
-    keeper = None if checkpoint is None else _Keeper(Path(checkpoint), checkpoint_seconds, run)
+    keeper = None
+    if checkpoint is not None:
+        run.identity = _identity(denoiser, points, recipe, generator)
+        keeper = _Keeper(Path(checkpoint), checkpoint_seconds, run)
     if keeper is not None and keeper.file.exists():
         run.restore(keeper.file, n_steps, monitor)
     done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
@@ -308,10 +311,10 @@ class _Run:
         generator: torch.Generator,
     ) -> None:
         self.denoiser, self.recipe, self.step = denoiser, recipe, 0
+        self.identity: dict[str, str] = {}  # only a checkpoint needs it
         self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise DataError(f"{type(denoiser.network).__name__} has no parameters to train.")
-        self.identity = _identity(denoiser, points, recipe, generator)
         self.losses = points.new_empty(recipe.n_steps(len(points)))
         self.optimizer = recipe.start(self.parameters)
         self.batches = _Batches(points, recipe, generator)
