@@ -124,7 +124,7 @@ def full_batch(steps: int = 25) -> None:
             runs.append(_Run(denoiser, points, recipe, generator(0)))
         for module in runs[0].denoiser.modules():
             if isinstance(module, Linear):
-                module.__class__ = torch.nn.Linear
+                object.__setattr__(module, "__class__", torch.nn.Linear)
         found = [[cpu_seconds(run.advance) for run in runs] for _ in range(steps)]
         plain, ours, half = (min(column) * 1e3 for column in zip(*found, strict=True))
         print(

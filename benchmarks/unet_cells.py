@@ -47,7 +47,7 @@ def plain_unet() -> UNet:
     network = UNet()
     for module in network.modules():
         if isinstance(module, networks.Conv2d):
-            module.__class__ = nn.Conv2d
+            object.__setattr__(module, "__class__", nn.Conv2d)
     return network
 
 
