@@ -11,6 +11,7 @@ file included, which the system takes back when it needs them.
 """
 
 import argparse
+import importlib.util
 import io
 import math
 import resource
@@ -165,12 +166,11 @@ CHANGES = {
     "shifted by 1 pixel": lambda x: np.roll(x, 1, axis=1),
     "flipped": lambda x: x[:, ::-1].copy(),
     "cropped by 1 pixel": cropped,
+    "contrast, 0.7": lambda x: (0.7 * x + 38).astype(np.uint8),
+    "flipped, brightness 0.8": lambda x: (0.8 * x[:, ::-1]).astype(np.uint8),
+    "shifted, JPEG 50": lambda x: jpeg(np.roll(x, 1, axis=1)),
+    "cropped, flipped, noise 5 %": lambda x: CHANGES["noise, 5 %"](cropped(x)[:, ::-1]),
 }
-
-
-def normalized(points):
-    rows = points.flatten(1) - points.flatten(1).mean(1, keepdim=True)
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-9)
 
 
 def spectrum(points):
@@ -180,19 +180,21 @@ def spectrum(points):
 
 def features():
     """Share of 60 changed copies among 300 samples that each feature space flags."""
-    for source in (datasets.digits(), datasets.glyphs()):
-        _features(source)
+    for source in (datasets.digits, datasets.glyphs):
+        _features(source())
 
 
 def _features(source):
     sys.modules["audit_features"] = sys.modules[__name__]
-    spaces = ["pixels", "pca:20", "audit_features:normalized", "audit_features:spectrum"]
+    spaces = ["pixels", "pca:20", "normalized", "lowpass", "audit_features:spectrum"]
+    if importlib.util.find_spec("efficientnet_lite_pytorch"):
+        spaces.append("efficientnet")
     points = source.restore(source.points)
     order = torch.randperm(len(points), generator=seeds.generator(6, source.name))
     training, held_out, fresh = points[order[:1240]].split([500, 500, 240])
     as_bytes = ((training[:60, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
-    ways = [(space, False) for space in spaces] + [("pixels", True)]
-    heads = [s.removeprefix("audit_features:") + " + --robust" * r for s, r in ways]
+    ways = [(space, False) for space in spaces] + [(None, True)]
+    heads = ["--robust" if r else s.removeprefix("audit_features:") for s, r in ways]
     print(f"\n| change of the copy, {source.name} |", " | ".join(heads), "|")
     print("|---|" + "---|" * len(ways))
     for name, change in CHANGES.items():
@@ -200,7 +202,9 @@ def _features(source):
         generated = torch.cat([changed[:, None], fresh])
         shares = []
         for space, robust in ways:
-            found = genonset.audit(generated, training, held_out, features=space, robust=robust)
+            found = genonset.audit(
+                generated, training, held_out, features=space, robust=robust, n_permutations=100
+            )
             right = sum(f.index < 60 and f.nearest == f.index for f in found.copying.flagged)
             wrong = len(found.copying.flagged) - right
             shares.append(f"{right / 60:.2f}" + f" ({wrong} false)" * bool(wrong))

@@ -285,7 +285,13 @@ def test_json_has_the_stable_keys(planted):
     }
     for part, names in keys.items():
         assert set(names.split()) <= set(found[part] if part else found)
-    assert set(found["copying"]["flagged"][0]) == {"index", "nearest", "distance", "p_value"}
+    assert set(found["copying"]["flagged"][0]) == {
+        "index",
+        "nearest",
+        "distance",
+        "p_value",
+        "change",
+    }
     assert len(found["inputs"]["training"]["sha256"]) == 64
 
 
@@ -489,16 +495,17 @@ def test_flipped_and_shifted_copies_are_found_by_the_robust_search_alone():
 
 
 def test_the_robust_search_keeps_the_level():
-    """60 audits of level 0.05 reject more than 9 times with probability 0.001."""
+    """20 audits of level 0.05 reject more than 4 times with probability 0.003."""
     rejected = 0
-    for r in range(60):
+    for r in range(20):
         sets = images(60, "ng", r), images(30, "nt", r), images(30, "nh", r)
-        rejected += genonset.audit(*sets, robust=True).train_bias.p_value <= 0.05
-    assert rejected <= 9
+        found = genonset.audit(*sets, robust=True, n_permutations=100)
+        rejected += found.train_bias.p_value <= 0.05
+    assert rejected <= 4
 
 
 def test_the_robust_search_takes_images_only():
-    refused("flips and shifts images", *three(20, 20, 6), robust=True)
+    refused("takes images", *three(20, 20, 6), robust=True)
 
 
 def test_noisy_copies_beyond_the_scale_are_found_by_the_gap_ratio():

@@ -54,9 +54,12 @@ exponent k there. Where that is rarer than 1 in 100, a sample with
 
 is a near-duplicate as well: where data are sparse, a compressed or noisy copy is farther from its
 point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
-either. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
-planting them: random labels, the near samples that were seen as Poisson background, and copies
-close enough to their point to count for it.
+either. With `robust` every distance above is the least over the views of an image,
+`genonset.views`, and no label enters it; the bound of (8) is then min(1/2, (1/1000)^(1/k)), which
+chance passes once in 1000 at any k: copies that were compressed as well lie between it and 1/3.
+What a set of 1/20 or 1/10 copies would have done to the p-value is found by planting them: random
+labels, the near samples that were seen as Poisson background, and copies close enough to their
+point to count for it.
 
 Without a held-out set nothing tells a copy from a sample that is near because the data are dense,
 except training points' own distances to one another: the weaker, leave-one-out control.
@@ -86,9 +89,10 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
-from genonset.features import represent
+from genonset.features import as_images, coordinates, represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
 from genonset.tensors import Vectors, from_array
+from genonset.views import Views
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
 REGIMES: tuple[str, ...] = get_args(Regime)
@@ -217,6 +221,7 @@ class _Pool:
 
     Attributes:
         sets: rows, shape (n, d) each, training first.
+        search: what finds nearest neighbours, `genonset.neighbors.nearest` or the like.
         first: for each distinct point, in an order that does not depend on the labels, its first
             row, counted through all sets.
         member: for every row its distinct point.
@@ -227,15 +232,16 @@ class _Pool:
     first: Tensor
     member: Tensor
     ranks: tuple[Tensor, ...]
+    search: Callable[..., tuple[Tensor, Tensor]] = nearest
 
     @classmethod
-    def of(cls, *sets: Tensor) -> "_Pool":
+    def of(cls, *sets: Tensor, search: Callable[..., tuple[Tensor, Tensor]] = nearest) -> "_Pool":
         first, member = distinct(*sets)
         ranks = []
         for rows in member.split([len(x) for x in sets]):
             earliest = _first_rows(rows, len(first))[rows] == torch.arange(len(rows))
             ranks.append(torch.where(earliest, rows, -1))
-        return cls(sets=sets, first=first, member=member, ranks=tuple(ranks))
+        return cls(sets=sets, first=first, member=member, ranks=tuple(ranks), search=search)
 
     @property
     def n_training(self) -> int:
@@ -268,19 +274,27 @@ class _Pool:
         if keep is not None:
             rank = torch.where(keep[rank], rank, -1)
         k = min(k, int((rank >= 0).sum()))
-        distances, rows = nearest(queries, self.sets[role], k, rank=rank)
+        distances, rows = self.search(queries, self.sets[role], k, rank=rank)
         return distances, rank[rows]
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and places of the k nearest distinct points of all sets, ties by place."""
         return _merged([self.nearest_in(role, queries, k) for role in range(len(self.sets))], k)
 
+    def some(self, places: Tensor, name: str) -> Tensor:
+        """At most SEARCHED of these, LARGEST where a search has many views, drawn at random."""
+        most = SEARCHED if self.search is nearest else LARGEST
+        if len(places) <= most:
+            return places
+        order = torch.randperm(len(places), generator=seeds.generator(0, name, len(places)))
+        return places[order[:most].sort().values]
+
     def spacing(self, k: int) -> Tensor:
         """Distances of distinct points to their k nearest other ones, shape (n, k).
 
-        Of all points, or of SEARCHED drawn at random, whatever their labels.
+        Of all points, or of some drawn at random, whatever their labels.
         """
-        chosen = _some(torch.arange(len(self.first)), "spacing")
+        chosen = self.some(torch.arange(len(self.first)), "spacing")
         return self.nearest(self.rows(chosen), k + 1)[0][:, 1:]
 
     def counts(self, where: Tensor) -> np.ndarray:
@@ -311,14 +325,6 @@ def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Ten
     distances, order = distances.masked_fill(repeated, math.inf).sort(dim=1, stable=True)
     k = min(k, int((~repeated).sum(1).min()))
     return distances[:, :k], where.gather(1, order)[:, :k]
-
-
-def _some(places: Tensor, name: str) -> Tensor:
-    """At most SEARCHED of these, drawn at random."""
-    if len(places) <= SEARCHED:
-        return places
-    order = torch.randperm(len(places), generator=seeds.generator(0, name, len(places)))
-    return places[order[:SEARCHED].sort().values]
 
 
 def _same_shape(**sets: Points) -> list[Tensor]:
@@ -528,12 +534,19 @@ def copying_power(
 
 @dataclass(frozen=True, kw_only=True)
 class Flagged:
-    """A sample at near-duplicate distance of a training point, equations (6) and (7)."""
+    """A sample at near-duplicate distance of a training point, equations (6) and (7).
+
+    Attributes:
+        index, nearest: which sample and which training point.
+        distance, p_value: between the two, and (7) at that distance.
+        change: what was done to the point, as a robust search found it; None of any other.
+    """
 
     index: int
     nearest: int
     distance: float
     p_value: float
+    change: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -778,7 +791,7 @@ def audit(
     significance: float = 0.05,
     power: bool = False,
     allow_mixed_units: bool = False,
-    features: str = "pixels",
+    features: str | None = None,
     robust: bool = False,
 ) -> Verdict:
     """Are these samples copies of that training set?
@@ -794,9 +807,10 @@ def audit(
         significance: level of either test.
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
-        features: the coordinates that are compared, as `genonset.features.represent` takes them.
-        robust: search images flipped and shifted by a pixel as well, and take for each the view
-            that comes nearest to the pool, whatever the label.
+        features: the coordinates that are compared, as `genonset.features.represent` takes them;
+            "pixels" by default, "lowpass" in a robust search.
+        robust: search images through the views of `genonset.views`: flipped, shifted, cropped.
+            The features are then those of the search alone; quality is that of the pixels.
 
     Raises:
         DataError: if a set is empty, not finite, or of another shape or unit than the others.
@@ -814,12 +828,17 @@ def audit(
         )
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    rows = {name: _rows(points) for name, points in represent(sets, features).items()}
-    search = _Search.of(rows, _views(sets, features) if robust else {})
+    features = features or ("lowpass" if robust else "pixels")
+    views = _views(sets, features) if robust else None
+    seen = sets if views else represent(sets, features)
+    rows = {name: _rows(points) for name, points in seen.items()}
+    search = _Search.of(rows, nearest if views is None else views.nearest)
     copied, bias = (
         search.copying(significance, n_permutations, seed),
         search.train_bias(n_permutations, seed),
     )
+    if views is not None and copied.flagged:
+        copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
     background = search.background(copied.flagged)
     strength = search.power(background, significance, seed, curve=power)
@@ -943,7 +962,7 @@ def audit_files(
         significance=significance,
         power=power,
         allow_mixed_units=allow_mixed_units,
-        features=features or ("standardized" if tables else "pixels"),
+        features=features or ("standardized" if tables else None),
         robust=robust,
     )
     facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
@@ -984,8 +1003,6 @@ class _Search:
     """Every neighbour search of an audit, done once."""
 
     rows: dict[str, Tensor]
-    samples: Tensor  # the samples as they are searched: in the view that comes nearest
-    fresh: Tensor  # the same of held-out points; of training points if there are none
     points: _Pool
     in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
@@ -1002,9 +1019,11 @@ class _Search:
     training_neighbour: Tensor  # and the nearest one
 
     @classmethod
-    def of(cls, rows: dict[str, Tensor], views: Mapping[str, Sequence[Tensor]]) -> "_Search":
+    def of(
+        cls, rows: dict[str, Tensor], search: Callable[..., tuple[Tensor, Tensor]] = nearest
+    ) -> "_Search":
         roles = [name for name in ("training", "held_out") if name in rows]
-        points = _Pool.of(*(rows[name] for name in roles))
+        points = _Pool.of(*(rows[name] for name in roles), search=search)
         mine = points.has(0)
         other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
         if int(mine.sum()) < 2:
@@ -1012,13 +1031,12 @@ class _Search:
                 f"All {points.n_training} training points are equal; an audit needs at least two "
                 "distinct ones. Check what was written to this set."
             )
-        samples, found = _closest([rows["generated"], *views.get("generated", ())], points)
+        found = [points.nearest_in(role, rows["generated"], 2) for role in range(len(roles))]
         first, where = found[0]
-        drawn = _some(mine.nonzero()[:, 0], "training spacing")
-        looked, fresh, control, control_where = [drawn, where[:, 0]], rows["training"], None, None
+        drawn = points.some(mine.nonzero()[:, 0], "training spacing")
+        looked, control, control_where = [drawn, where[:, 0]], None, None
         if len(roles) > 1:
-            held_out = [rows["held_out"], *views.get("held_out", ())]
-            fresh, [(control, control_where)] = _closest(held_out, points, n_roles=1)
+            control, control_where = points.nearest_in(0, rows["held_out"], 2)
             looked.append(control_where[:, 0])
         looked = torch.cat(looked).unique()
         among, neighbours = points.nearest_in(0, points.rows(looked), 3)
@@ -1030,8 +1048,6 @@ class _Search:
             control, control_where = training_spacing[drawn], training_neighbour[drawn, None]
         return cls(
             rows=rows,
-            samples=samples,
-            fresh=fresh,
             points=points,
             in_training=mine,
             in_held_out=other,
@@ -1064,7 +1080,14 @@ class _Search:
 
     def _is_near(self, first: Tensor, second: Tensor) -> Tensor:
         within = first <= self.scale
-        return within | (first < second / 3) if self.chance < RARE else within
+        return within | (first < self.gap * second)
+
+    @property
+    def gap(self) -> float:
+        """The bound of (8); 0 where chance would pass it too often."""
+        if self.points.search is nearest:
+            return 1 / 3 if self.chance < RARE else 0.0
+        return min(1 / 2, RARE_IN_VIEWS ** (1 / self.dimension)) if self.dimension > 0 else 0.0
 
     @property
     def chance(self) -> float:
@@ -1137,7 +1160,7 @@ class _Search:
             p_value=p_value,
             flagged=flagged,
             at_least=at_least,
-            identical=int((self.first[:, 0] == 0).sum()),
+            identical=self.identical,
             near_training=near_training,
             near_held_out=near_held_out,
             scale=self.scale,
@@ -1151,14 +1174,21 @@ class _Search:
             ),
         )
 
+    @property
+    def identical(self) -> int:
+        """Samples that equal a training point, number for number."""
+        at = (self.first[:, 0] == 0).nonzero()[:, 0]
+        points = self.points.rows(self.nearest_training[at])
+        return int((self.rows["generated"][at] == points).all(1).sum())
+
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
         keep = self._one_of_each()
         first, control = self.first, self.control
         if not bool(keep.all()) and int((keep & self.in_training).sum()) > 1:
-            first = self.points.nearest_in(0, self.samples, 2, keep)[0]
+            first = self.points.nearest_in(0, self.rows["generated"], 2, keep)[0]
             if self.pool is not None:
-                control = self.points.nearest_in(0, self.fresh, 2, keep)[0]
+                control = self.points.nearest_in(0, self.rows["held_out"], 2, keep)[0]
         share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
         if self.pool is None:
             return share, None
@@ -1357,54 +1387,20 @@ class _Search:
         )
 
 
-def _closest(
-    views: Sequence[Tensor], pool: _Pool, n_roles: int | None = None
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-    """The two nearest points of each set, in the view that comes nearest to any of them.
-
-    Returns:
-        the chosen rows, and distances and places in the pool for each of the first sets.
-    """
-    roles = range(len(pool.sets) if n_roles is None else n_roles)
-    found = [[pool.nearest_in(role, v, 2) for role in roles] for v in views]
-    reach = torch.stack([torch.stack([d[:, 0] for d, _ in row]).amin(0) for row in found])
-    best, row = reach.argmin(0), torch.arange(len(views[0]))
-
-    def chosen(parts: Sequence[Tensor]) -> Tensor:
-        return parts[0] if len(parts) == 1 else torch.stack(list(parts))[best, row]
-
-    return chosen(views), [
-        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found])) for k in roles
-    ]
+def _views(sets: dict[str, Tensor], features: str) -> Views:
+    """The views of these images; no label enters."""
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
+    shape = tuple(pool[0].shape[1:])
+    as_images(pool[0][:1], "A robust search")
+    return Views(shape=shape, onto=coordinates(pool, features))
 
 
-def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Tensor]]:
-    """Samples and held-out images flipped, shifted by a pixel, and both; as features."""
-    shape = tuple(sets["training"].shape[1:])
-    if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
-        raise DataError(
-            f"A robust search flips and shifts images, shape (n, channels, height, width) or (n, "
-            f"height, width); got points of shape {shape}. Leave it out for other data."
-        )
-    views: dict[str, list[Tensor]] = {}
-    for name in sets.keys() - {"training"}:
-        moved = [
-            _shifted(points, down, right)
-            for points in (sets[name], sets[name].flip(-1))
-            for down in (-1, 0, 1)
-            for right in (-1, 0, 1)
-        ]
-        seen = (represent(sets | {name: points}, features)[name] for points in moved)
-        views[name] = [_rows(points) for points in seen]
-    return views
-
-
-def _shifted(points: Tensor, down: int, right: int) -> Tensor:
-    """Images moved by whole pixels; what comes in repeats the border."""
-    height, width = points.shape[-2:]
-    rows = (torch.arange(height) - down).clamp(0, height - 1)
-    columns = (torch.arange(width) - right).clamp(0, width - 1)
-    return points[..., rows, :][..., columns]
+def _with_changes(
+    flagged: Sequence[Flagged], rows: Mapping[str, Tensor], views: Views
+) -> tuple[Flagged, ...]:
+    samples = rows["generated"][[f.index for f in flagged]]
+    changes = views.changes(samples, rows["training"][[f.nearest for f in flagged]])
+    return tuple(replace(f, change=c) for f, c in zip(flagged, changes, strict=True))
 
 
 SEARCHED = 10_000
@@ -1416,6 +1412,9 @@ LARGEST = 1000
 
 RARE = 0.01
 """Chance below which a small gap ratio makes a near-duplicate."""
+
+RARE_IN_VIEWS = 0.001
+"""Chance with which a robust search takes a sample for a near-duplicate by its gap ratio."""
 
 PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
