@@ -1,6 +1,6 @@
 """The tables of docs/audit.md: what each criterion finds, and what audits cost.
 
-    python benchmarks/audit.py [criteria] [features] [times]
+    python benchmarks/audit.py [criteria] [levels] [features] [times]
     python benchmarks/audit.py --memory-map [--training 1000000] [--held-out 5000]
         [--generated 500] [--dim 512] [--copies 50]
 
@@ -111,6 +111,39 @@ def criteria():
         shares = [f"{np.mean([t[c] <= 0.05 for t in tables]):.2f}" for c in tables[0]]
         said = ", ".join(f"{k} {v}" for k, v in Counter(v.verdict for v in verdicts).most_common())
         print(f"| {name} |", " | ".join(shares), f"| {said} |", flush=True)
+
+
+LEVELS = 20
+
+
+def levels():
+    """Every number of the page beside its level by chance, on the cases of `criteria`."""
+    print(f"\nValue, and level by chance in brackets: means of {LEVELS} audits\n")
+    for number, (name, case) in enumerate(CASES.items()):
+        found = Counter()
+        for r in range(LEVELS):
+            training, held_out, fresh = (
+                gaussian(k, s, r) for k, s in ((N, "t"), (N, "h"), (M, "g"))
+            )
+            verdict = genonset.audit(case(training, fresh, r), training, held_out)
+            copied, bias = verdict.copying, verdict.train_bias
+            found.update(
+                {
+                    ("gap ratio", 0): copied.memorized_fraction,
+                    ("gap ratio", 1): copied.control_fraction,
+                    ("nearer to T", 0): bias.share,
+                    ("nearer to T", 1): bias.expected,
+                }
+            )
+            for peer, one in verdict.peers.items():
+                found.update({(peer, 0): one.value, (peer, 1): one.chance})
+        names = list(dict.fromkeys(name for name, _ in found))
+        if number == 0:
+            print("| samples |", " | ".join(names), "|")
+            print("|---|" + "---|" * len(names))
+        pairs = ((found[n, 0] / LEVELS, found[n, 1] / LEVELS) for n in names)
+        cells = (f"{value:.2f} ({chance:.2f})" for value, chance in pairs)
+        print(f"| {name} |", " | ".join(cells), "|", flush=True)
 
 
 def jpeg(image):
@@ -263,7 +296,7 @@ def memory_map(args):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["criteria", "features", "times"])
+    parser.add_argument("parts", nargs="*", default=["criteria", "levels", "features", "times"])
     parser.add_argument("--memory-map", action="store_true")
     parser.add_argument("--of-maps", help=argparse.SUPPRESS)
     for name, value in (
@@ -280,4 +313,4 @@ if __name__ == "__main__":
     if args.memory_map:
         sys.exit(memory_map(args))
     for part in args.parts:
-        {"criteria": criteria, "features": features, "times": times}[part]()
+        {"criteria": criteria, "levels": levels, "features": features, "times": times}[part]()

@@ -674,17 +674,18 @@ def _read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
         raise DataError(f"{_quote(path)} is empty.")
     named = any(_number(field) is None for field in lines[0])
     columns = tuple(lines[0]) if named else tuple(f"column {k + 1}" for k in range(len(lines[0])))
-    body, start = (lines[1:], 2) if named else (lines, 1)
-    uneven = [k for k, line in enumerate(body, start) if len(line) != len(columns)]
+    body = lines[1:] if named else lines
+    uneven = [k for k, line in enumerate(body) if len(line) != len(columns)]
     if uneven:
         raise DataError(
-            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, first row "
-            f"{uneven[0]}. Every row needs one number a column."
+            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, the first is "
+            f"row {uneven[0]} (counting from 0, without the line of names). Every row needs one "
+            "number a column."
         )
     try:
         return columns, np.array(body, dtype=np.float64).reshape(len(body), len(columns))
     except ValueError:
-        raise DataError(_not_numbers(path, columns, body, start)) from None
+        raise DataError(_not_numbers(path, columns, body)) from None
 
 
 def _number(field: str) -> float | None:
@@ -694,19 +695,18 @@ def _number(field: str) -> float | None:
         return None
 
 
-def _not_numbers(
-    path: Path, columns: Sequence[str], body: Sequence[Sequence[str]], start: int
-) -> str:
+def _not_numbers(path: Path, columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Which columns hold text or gaps, and where first."""
     found = []
     for k, name in enumerate(columns):
-        bad = [(row, line[k]) for row, line in enumerate(body, start) if _number(line[k]) is None]
+        bad = [(row, line[k]) for row, line in enumerate(body) if _number(line[k]) is None]
         if bad:
             row, field = bad[0]
             what = f"text such as {field[:40]!r}" if field.strip() else "empty fields"
             found.append(f"  {name!r}: {what} in {len(bad)} rows, first in row {row}")
     return (
-        f"{_quote(path)}: columns that are not numbers throughout:\n{_listed(found)}\n"
+        f"{_quote(path)}: columns that are not numbers throughout (rows count from "
+        f"0, without the line of names):\n{_listed(found)}\n"
         "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
     )
 

@@ -49,7 +49,9 @@ def require_finite(name: str, values: Tensor) -> Tensor:
     finite = torch.isfinite(values)
     if not bool(finite.all()):
         bad = int((~finite).sum())
-        where = f", the first in row {int((~finite).nonzero()[0, 0])}" if values.ndim else ""
+        rows = (~finite).reshape(len(values), -1).any(1) if values.ndim else None
+        where = "" if rows is None else f", the first in row {int(rows.int().argmax())}"
+        where += " (counting from 0)" if where else ""
         raise DataError(
             f"{name}: {bad} of {values.numel()} values are NaN or infinite{where}. "
             "Only finite numbers are accepted; remove or repair these rows."
