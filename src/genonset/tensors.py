@@ -17,6 +17,7 @@ alone, never on a timing: the same machine gives the same bits in every process.
 
 import functools
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ Times = Float[Tensor, "*times"]
 
 Scalar = Float[Tensor, ""]
 
-_SMALL = 1 << 20  # multiplications that take less time than the way to oneDNN
+_SMALL = 1 << 23  # multiplications: below, the way to oneDNN costs what it saves
 
 
 def require_finite(name: str, values: Tensor) -> Tensor:
@@ -77,11 +78,11 @@ def from_array(values: np.ndarray) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a b^T + bias, equation (1): rows by rows, in the dtype of the rows.
+    """a b^T + bias, equation (1): rows by rows, in the dtype of the rows; differentiable.
 
-    Large float32 products run in oneDNN where the processor has AVX-512 and nothing is
-    differentiated; all others in torch's matmul. Either is at least as exact as (2) says, unless
-    torch has been told to be less precise with float32.
+    Large float32 products run in oneDNN where the processor has AVX-512, all others in torch's
+    matmul. Either is at least as exact as (2) says, unless torch has been told to be less precise
+    with float32, as autocast does.
 
     Args:
         a: shape (m, K), any strides.
@@ -93,16 +94,51 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     given = (a, b) if bias is None else (a, b, bias)
     large = len(a) * b.numel() >= _SMALL and len(a) > 0
-    if not (large and all(map(_plain, given)) and _fast_onednn()):
+    if not (large and _fast_onednn() and all(map(_plain, given))):
         return a @ b.T if bias is None else torch.addmm(bias, a, b.T)
-    return _by_onednn(a, b, bias)
+    return _Product.apply(a, b, bias)
 
 
 def _plain(x: Tensor) -> bool:
-    """Whether x holds float32 numbers of this processor and is not being differentiated."""
+    """Whether x holds float32 numbers of this processor, as they are to be multiplied.
+
+    A derivative forward, unlike one backward, is torch's own affair.
+    """
     kind = x.dtype == torch.float32 and x.device.type == "cpu" and x.layout == torch.strided
-    differentiated = x.requires_grad and torch.is_grad_enabled()
-    return kind and not differentiated and unpack_dual(x).tangent is None
+    return kind and not torch.is_autocast_enabled("cpu") and unpack_dual(x).tangent is None
+
+
+class _Product(torch.autograd.Function):
+    """The product in oneDNN with its gradients, two products more."""
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+        return _by_onednn(a, b, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor):
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        (slope,), (a, b), wanted = slopes, ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            product(slope, b.T) if wanted[0] else None,
+            product(slope.T, a.T) if wanted[1] else None,
+            slope.sum(0) if wanted[2] else None,
+        )
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor | None):
+        """Many products at once are torch's own affair too."""
+        a, b, bias = (
+            x if x is None else x[None] if dim is None else x.movedim(dim, 0)
+            for x, dim in zip(given, in_dims, strict=True)
+        )
+        assert a is not None
+        assert b is not None
+        many = a @ b.mT
+        return (many if bias is None else many + bias[:, None]), 0
 
 
 def _dense(x: Tensor) -> Tensor:
