@@ -854,7 +854,7 @@ def audit(
         )
     facts = {name: _describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
-    held_out_copies = 0 if search.to_held_out is None else int((search.to_held_out == 0).sum())
+    held_out_copies = search.held_out_copies
     blind = duplicates.overlap or held_out_copies == len(rows["generated"])
     if blind and found in ("poor", "generalizing"):
         found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
@@ -1177,9 +1177,19 @@ class _Search:
     @property
     def identical(self) -> int:
         """Samples that equal a training point, number for number."""
-        at = (self.first[:, 0] == 0).nonzero()[:, 0]
-        points = self.points.rows(self.nearest_training[at])
-        return int((self.rows["generated"][at] == points).all(1).sum())
+        return self._identical(self.first[:, 0], self.nearest_training)
+
+    @property
+    def held_out_copies(self) -> int:
+        """Samples that equal a held-out point."""
+        if self.to_held_out is None or self.nearest_held_out is None:
+            return 0
+        return self._identical(self.to_held_out, self.nearest_held_out)
+
+    def _identical(self, distances: Tensor, where: Tensor) -> int:
+        """A flipped image has distance 0 in a robust search, and is not identical."""
+        at = (distances == 0).nonzero()[:, 0]
+        return int((self.rows["generated"][at] == self.points.rows(where[at])).all(1).sum())
 
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
