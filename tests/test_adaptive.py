@@ -131,7 +131,7 @@ def test_the_wished_precision_is_reached():
     found = drawn(course, "delta", logistic(40.0))
     assert course.reason == "precision"
     assert math.sqrt(found.high / found.low) <= 1.15
-    assert found.low < 40 < found.high  # this seed; coverage is a law of its own, below
+    assert found.onset == pytest.approx(40, rel=0.25)  # coverage is a law of its own, below
     assert len(course.cells) < 400
 
 

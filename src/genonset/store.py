@@ -166,6 +166,17 @@ class Store:
         """Keys of the cells that any writer of this folder has finished well."""
         return {row.key for row in _read_rows(self.folder) if row.status == "done"}
 
+    def done_values(self, keys: Iterable[str] | None = None) -> dict[str, Mapping[str, Any]]:
+        """Values of the cells that this writer has finished well, of some keys or of all."""
+        self.flush()
+        query = "SELECT key, result FROM results WHERE status = 'done'"
+        rows = self._database.execute(query)
+        if keys is not None:
+            rows = itertools.chain.from_iterable(
+                self._database.execute(f"{query} AND key = ?", (key,)) for key in keys
+            )
+        return {key: json.loads(result) for key, result in rows}
+
     def checkpoint(self, cell: Cell) -> Path | None:
         """Where the network of a cell is kept while it is trained; None without a network."""
         if cell.family is None:
@@ -182,17 +193,6 @@ class Store:
             kept = {cell.family for cell in unfinished}
             for family in {path.name[:24] for path in folder.iterdir()} - kept:
                 remove_checkpoint(folder / f"{family}.pt")
-
-    def done_values(self, keys: Iterable[str] | None = None) -> dict[str, Mapping[str, Any]]:
-        """Values of the cells that this writer has finished well, of some keys or of all."""
-        self.flush()
-        query = "SELECT key, result FROM results WHERE status = 'done'"
-        rows = self._database.execute(query)
-        if keys is not None:
-            rows = itertools.chain.from_iterable(
-                self._database.execute(f"{query} AND key = ?", (key,)) for key in keys
-            )
-        return {key: json.loads(result) for key, result in rows}
 
     def close(self) -> None:
         """Flush and release the folder."""

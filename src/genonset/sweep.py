@@ -162,9 +162,9 @@ def run_sweep(
         )
     if sweep.design is not None and shard is None:
         return _run_adaptive(sweep, store, executor, on_progress)
-    finished = store.done_keys()
+    cells, finished = cells_of_shard(sweep, shard), store.done_keys()
     store.remove_checkpoints(cell for _, cell in sweep.cells() if cell.key not in finished)
-    return _run_cells(cells_of_shard(sweep, shard), store, executor, on_progress)
+    return _run_cells(cells, store, executor, on_progress)
 
 
 def _run_adaptive(
