@@ -9,7 +9,8 @@ ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "pretrained",
     "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
-    "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
+    "training", "theory", "onset", "criteria", "published", "spec", "gallery",
+    "experiment", "store",
     "sweep", "figures", "report", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
