@@ -986,7 +986,8 @@ def _draw_strip(axes: Axes, strip: Strip) -> None:
         sheet[:, left : left + width] = image
         words = f"d {pair.distance:.2g}\nr {pair.gap_ratio:.2f}"
         axes.text(left + width / 2, height * 1.03, words, ha="center", va="top", fontsize=6)
-    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    colour = sheet if sheet.ndim == 3 else np.stack([sheet] * 3, -1)  # no map that rounds
+    axes.imshow(colour, interpolation="none")
     axes.axhline(height / 2 - 0.5, color="white", lw=1.5)
     axes.set_title(strip.title)
     axes.set_axis_off()

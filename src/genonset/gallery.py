@@ -13,7 +13,7 @@ A picture has 256 levels between the ends a < b of the whole data set,
 
     (2)  level = round(255 (x - a) / (b - a)), cut off at 0 and 255
 
-and images above 48 pixels a side are shrunk to that. Distances are of the samples themselves.
+and images above 32 pixels a side are shrunk to that. Distances are of the samples themselves.
 """
 
 import base64
@@ -32,7 +32,7 @@ from genonset.tensors import Vectors
 SHOWN = 8
 """Samples kept of each generator."""
 
-LARGEST = 48
+LARGEST = 32
 """Pixels of the longer side of a kept picture, at most."""
 
 
