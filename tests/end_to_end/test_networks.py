@@ -217,7 +217,7 @@ def test_shipped_specs_resolve_and_their_small_version_runs(name, tmp_path):
     options["variants"] = {
         k: v | (changes if "model.steps" in v else {}) for k, v in options["variants"].items()
     }
-    options["axes"] = dict.fromkeys(options["axes"], [2, 4])  # steps, or width
+    options["axes"] = {path: [2, 4] for path in options["axes"]}  # steps, or width
     if options["model"]["kind"] == "mlp":
         options["model"] |= {"steps": 3, "stop_once_memorized": False}
         options["model"]["sampler"]["n_steps"] = 2
