@@ -663,8 +663,14 @@ def test_few_sizes_are_joined_by_lines_and_never_contradicted():
     the first onset below 8, where every replicate has position 0.3, and the second at 23."""
     n = np.array([8, 16, 32, 64, 256])
     for shares, between in (
-        ([[0.747, 0.457, 0.007, 0, 0], [0.713, 0.343, 0.003, 0, 0]], (8, 16)),
-        ([[1, 0.943, 0.717, 0.13, 0], [0.993, 0.85, 0.63, 0.113, 0]], (32, 64)),
+        (
+            [[0.747, 0.457, 0.007, 0, 0], [0.713, 0.343, 0.003, 0, 0], [0.73, 0.4, 0, 0, 0]],
+            (8, 16),
+        ),
+        (
+            [[1, 0.943, 0.717, 0.13, 0], [0.993, 0.85, 0.63, 0.113, 0], [1, 0.9, 0.6, 0.1, 0]],
+            (32, 64),
+        ),
     ):
         values = np.array(shares, dtype=float)
         poles = np.ones_like(values), np.zeros_like(values)
