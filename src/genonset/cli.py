@@ -506,12 +506,10 @@ def status(run: Run, as_json: Json = False) -> None:
 def reproduce(
     name: Annotated[
         str,
-        typer.Argument(
-            help="linear-d16, linear-d100, linear for both, unet-gaussian, or discretization."
-        ),
+        typer.Argument(help="One of genonset list experiments; linear for both linear-d*."),
     ],
     variant: Annotated[
-        str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")
+        str, typer.Option(help="One variant, such as published or corrected; both for all.")
     ] = "both",
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
@@ -520,7 +518,7 @@ def reproduce(
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment of the paper, as published and corrected."""
+    """Run an experiment that ships with the package, such as the paper's."""
     from genonset.figures import compare, save
     from genonset.spec import reproduction
 
@@ -626,10 +624,13 @@ def _list_theory(as_json: bool) -> None:
 @app.command(name="list")
 def list_names(
     what: Annotated[
-        str | None, typer.Argument(help="sources, noise, models, samplers, criteria or distances.")
+        str | None,
+        typer.Argument(
+            help="sources, noise, models, samplers, criteria, distances or experiments."
+        ),
     ] = None,
 ) -> None:
-    """The names a spec may use."""
+    """The names a spec may use, and the experiments that reproduce runs."""
     from genonset.spec import catalogue
 
     names = catalogue()
