@@ -7,7 +7,7 @@ from jaxtyping import install_import_hook
 
 ROOMS = ("noise", "sources", "datasets", "denoisers", "pretrained", "networks", "samplers",
          "distances", "neighbors", "peers", "features", "views", "verdict", "training",
-         "published", "criteria",
+         "published", "criteria", "gallery",
          "experiment")  # fmt: skip
 
 torch.set_num_threads(1)

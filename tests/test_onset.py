@@ -658,3 +658,29 @@ def test_a_suggestion_for_a_curve_that_locates_nothing() -> None:
     assert advice.n == 120
     assert advice.expected_width is None
     assert str(advice).startswith("next: 80 replicates at n = 120")
+
+
+def test_few_sizes_are_joined_by_lines_and_never_contradicted():
+    """Shares memorized by a U-Net and a perceptron on digits: a parabola through five sizes puts
+    the first onset below 8, where every replicate has position 0.3, and the second at 23."""
+    n = np.array([8, 16, 32, 64, 256])
+    for shares, between in (
+        (
+            [[0.747, 0.457, 0.007, 0, 0], [0.713, 0.343, 0.003, 0, 0], [0.73, 0.4, 0, 0, 0]],
+            (8, 16),
+        ),
+        (
+            [[1, 0.943, 0.717, 0.13, 0], [0.993, 0.85, 0.63, 0.113, 0], [1, 0.9, 0.6, 0.1, 0]],
+            (32, 64),
+        ),
+    ):
+        values = np.array(shares, dtype=float)
+        poles = np.ones_like(values), np.zeros_like(values)
+        found = estimate_onset(n, values=values, memorizer=poles[0], oracle=poles[1])
+        position = 1 - values.mean(0)
+        first = int(np.argmax(position > 0.5))
+        share = (0.5 - position[first - 1]) / (position[first] - position[first - 1])
+        expected = n[first - 1] * (n[first] / n[first - 1]) ** share
+        assert found.onset == pytest.approx(expected, rel=1e-3)
+        assert between[0] <= found.low <= found.onset <= found.high <= between[1]
+        assert any("only 5 sizes" in note for note in found.notes)

@@ -10,7 +10,8 @@ ORDER = [
     "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "views", "verdict",
     "training", "equivalents", "one_step", "theory", "onset", "criteria", "published", "spec",
-    "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report", "cli",
+    "gallery", "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report",
+    "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

@@ -38,9 +38,10 @@ from genonset.criteria import (
     collapse_facts,
     evaluate,
 )
-from genonset.datasets import Dataset
+from genonset.datasets import Dataset, Indices
 from genonset.distances import Smoothed
 from genonset.errors import CheckpointError, ConfigError, StoreError
+from genonset.gallery import Gallery, hang, is_image
 from genonset.samplers import Sampler
 from genonset.sources import Gaussian, GaussianMixture, Source
 from genonset.spec import (
@@ -73,6 +74,7 @@ class Result:
         values: role -> criterion -> number.
         seconds: process time it took.
         common: numbers the other cells of its `common_key` need not compute again.
+        gallery: of images, in the first replicate: samples to be looked at.
         note: what the run's log should say of it.
     """
 
@@ -82,18 +84,20 @@ class Result:
     traceback: str = ""
     seconds: float = 0.0
     common: dict[str, float] = field(default_factory=dict)
+    gallery: Gallery | None = None
     note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Points:
-    """The draws of one cell, each of shape (., d)."""
+    """The draws of one cell, each of shape (., d); `rows` are the training set's in its data."""
 
     training: Vectors
     held_out: Vectors
     null: Vectors
     original: Vectors
     oracle: Vectors
+    rows: Indices | None = None
 
 
 def build(source: AnySource) -> Source | Dataset:
@@ -136,6 +140,7 @@ def draw_points(cell: Cell) -> Points:
             null=rows[split.null],
             original=rows[split.original],
             oracle=rows[split.oracle],
+            rows=split.training,
         )
     original, oracle = _common_draws(
         world, cell.seed, cell.replicate, cell.n_original, cell.n_generated
@@ -193,7 +198,8 @@ def run_cell(
     )
 
     model, memorizer, oracle = _generators(cell, points, checkpoint)
-    wants_samples = bool(set(cell.measured) & NEED_SAMPLES) or model.law is None
+    shows = cell.replicate == 0 and isinstance(world, Dataset) and is_image(world.shape)
+    wants_samples = shows or bool(set(cell.measured) & NEED_SAMPLES) or model.law is None
     nothing = points.training[:0]
 
     def noise() -> torch.Generator:
@@ -245,11 +251,16 @@ def run_cell(
         for name, value in facts.items()
         if name.removesuffix("_low").removesuffix("_high") in measured
     }
+    gallery = None
+    if isinstance(world, Dataset) and points.rows is not None and shows:
+        shown = {"model": drawn, "memorizer": samples(memorizer), "oracle": points.oracle}
+        gallery = hang(world, points.training, points.rows, shown)
     return Result(
         key=cell.key,
         status="done",
         values=values,
         common=common,
+        gallery=gallery,
         seconds=time.process_time() - started,
     )
 

@@ -44,6 +44,7 @@ from genonset.criteria import CEILINGS, CRITERIA, ROLES
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build
+from genonset.gallery import SHOWN, Gallery
 from genonset.onset import Onset
 from genonset.predictions import FORMS, SCATTER, Form, predictions
 from genonset.spec import Sweep
@@ -837,13 +838,14 @@ def phases(results: Results, axis: str) -> Drawn:
     """The most frequent cell regime over the plane of n and one option: a phase diagram."""
     rows: list[Row] = []
     for setting in results.settings:
+        size = _parameters(results, setting) if axis == "model.width" else {}
         for n, counts in results.regimes(setting).items():
             if counts:
                 runs = sum(counts.values())
                 name = max((r for r in REGIMES if r in counts), key=lambda r: counts[r])
                 share = wilson(counts[name], runs)
                 numbers = {"value": share.value, "low": share.low, "high": share.high}
-                rows.append({**setting, "n": n, "regime": name, **numbers, "runs": runs})
+                rows.append({**setting, **size, "n": n, "regime": name, **numbers, "runs": runs})
     panels = [
         (label(s), axis, [row for row in rows if is_at(row, s)])
         for s in _without(results.settings, axis)
@@ -865,6 +867,13 @@ def phases(results: Results, axis: str) -> Drawn:
     )
 
 
+def _parameters(results: Results, setting: Setting) -> Row:
+    """The number of parameters at a setting, as a column of a row, where it was measured."""
+    counted = results.matrix("n_parameters", setting=setting)
+    known = counted[~np.isnan(counted)]
+    return {"n_parameters": int(known[0])} if len(known) else {}
+
+
 def _draw_phases(axes: Axes, panel: tuple[str, str, Sequence[Row]]) -> None:
     """Tiles, a column for each n and a row for each value of the option."""
     title, axis, rows = panel
@@ -877,11 +886,120 @@ def _draw_phases(axes: Axes, panel: tuple[str, str, Sequence[Row]]) -> None:
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.2, "alpha": 0.8}
         axes.text(x, y, share, ha="center", va="center", fontsize=7, bbox=box)
     axes.set_xticks(range(len(sizes)), [str(n) for n in sizes])
-    axes.set_yticks(range(len(values)), [_power(value) for value in values])
+    if all("n_parameters" in row for row in rows):  # what a width amounts to
+        of_value = {row[axis]: row["n_parameters"] for row in rows}
+        words, ticks = "parameters", [f"{of_value[value]:,}" for value in values]
+    else:
+        words, ticks = _option_words(axis), [_power(value) for value in values]
+    axes.set_yticks(range(len(values)), ticks)
     axes.tick_params(length=0)
-    axes.set(title=title, xlabel="training points n", ylabel=_option_words(axis))
+    axes.set(title=title, xlabel="training points n", ylabel=words)
     axes.set(xlim=(-0.5, len(sizes) - 0.5), ylim=(-0.5, len(values) - 0.5))
     axes.grid(visible=False)
+
+
+HOW_GALLERY = (
+    "Upper images are generated, lower ones the training images nearest to them, at distance d. "
+    "The gap ratio r is that distance over the one to the second-nearest training point: below "
+    "1/3 a sample counts as memorized. Of the samples nearest to each training image the one of "
+    "smallest r is shown, smallest first: the worst ones, no fair draw. Rows of the training "
+    "images in the data set are in the CSV."
+)
+
+HOW_POLES = (
+    "The memorizer returns training images. The oracle's draws are images that no model has seen: "
+    "what is alike here is alike by chance, and the more so the larger n. "
+)
+
+
+def galleries(results: Results) -> Iterator[Drawn]:
+    """Generated images beside their nearest training images: each setting, then the poles."""
+    for setting in results.settings:
+        hung = [(r.n, g) for r, g in results.galleries if dict(r.setting) == setting]
+        if hung:
+            strips = [Strip(setting=setting, n=n, role="model", gallery=g) for n, g in hung]
+            place = results.settings.index(setting) + 1
+            name = f"gallery-{place}" if len(results.settings) > 1 else "gallery"
+            words = f" ({label(setting)})" if setting else ""
+            title = f"The samples most like training images{words}"
+            yield _gallery(name, title, HOW_GALLERY, strips)
+    if results.galleries:
+        first = results.galleries[0][0].setting
+        hung = [(r.n, g) for r, g in results.galleries if r.setting == first]
+        strips = [
+            Strip(setting={}, n=n, role=role, gallery=gallery)
+            for role in ("memorizer", "oracle")
+            for n, gallery in dict([hung[0], hung[-1]]).items()
+        ]
+        how = HOW_POLES + HOW_GALLERY
+        yield _gallery("gallery-poles", "The same for the two poles", how, strips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """One line of a gallery: a role's pairs at one n."""
+
+    setting: Setting
+    n: int
+    role: str
+    gallery: Gallery
+
+    @property
+    def title(self) -> str:
+        """What is shown, in words."""
+        of = self.gallery.n_samples[self.role]
+        who = self.role if self.role != "model" else label(self.setting) or "model"
+        return f"{who}, n = {self.n}: the worst of {of} samples"
+
+    @property
+    def rows(self) -> list[Row]:
+        """The pairs' numbers."""
+        place = {**self.setting, "n": self.n, "role": self.role}
+        return [
+            {
+                **place,
+                "rank": rank,
+                "row": pair.row,
+                "distance": pair.distance,
+                "gap_ratio": pair.gap_ratio,
+            }
+            for rank, pair in enumerate(self.gallery.strips[self.role], 1)
+        ]
+
+
+def _gallery(name: str, title: str, how: str, strips: Sequence[Strip]) -> Drawn:
+    """Strips in two columns, or in one."""
+    height, width = strips[0].gallery.shape[1:]
+    across = min(len(strips), 2)
+    tall = 0.5 + 2 * height / width * (NARROW / SHOWN - 0.05)
+    return Drawn(
+        name=name,
+        title=title,
+        how_to_read=how,
+        rows=[row for strip in strips for row in strip.rows],
+        figure=_compose(strips, _draw_strip, [], columns=across, width=WIDE, height=tall),
+        narrow=_compose(strips, _draw_strip, [], columns=1, width=NARROW, height=tall),
+    )
+
+
+def _draw_strip(axes: Axes, strip: Strip) -> None:
+    """Samples above, their training images below, as one image with gaps between the pairs."""
+    pairs = strip.gallery.strips[strip.role]
+    picture = strip.gallery.picture
+    images = [np.concatenate([picture(p.sample), picture(p.training)]) for p in pairs]
+    height, width = images[0].shape[:2]
+    gap = max(1, width // 8)
+    sheet = np.full((height, SHOWN * (width + gap) - gap, *images[0].shape[2:]), 255, np.uint8)
+    for k, (image, pair) in enumerate(zip(images, pairs, strict=True)):
+        left = k * (width + gap)
+        sheet[:, left : left + width] = image
+        words = f"d {pair.distance:.2g}\nr {pair.gap_ratio:.2f}"
+        axes.text(left + width / 2, height * 1.03, words, ha="center", va="top", fontsize=6)
+    colour = sheet if sheet.ndim == 3 else np.stack([sheet] * 3, -1)  # no map that rounds
+    axes.imshow(colour, interpolation="none")
+    axes.axhline(height / 2 - 0.5, color="white", lw=1.5)
+    axes.set_title(strip.title)
+    axes.set_axis_off()
 
 
 PAPER = (*ERRORS, *MIDPOINTS, "hellinger_squared", "affinity_rate")
@@ -1302,13 +1420,18 @@ def all_figures(results: Results) -> list[Drawn]:
     axis = _numeric_axis(results.sweep)
     counted = (counts for s in results.settings for counts in results.regimes(s).values())
     first = [phases(results, axis)] if axis is not None and any(counted) else []
+    hung = list(galleries(results))
     if len(results.settings) > TOGETHER:
-        return first + [
-            replace(d, name=f"{d.name}-{k}", title=f"{d.title} ({label(setting)})")
-            for k, setting in enumerate(results.settings, 1)
-            for d in _figures_of(results, [setting])
-        ]
-    figures = first + list(_figures_of(results, results.settings))
+        return (
+            first
+            + hung
+            + [
+                replace(d, name=f"{d.name}-{k}", title=f"{d.title} ({label(setting)})")
+                for k, setting in enumerate(results.settings, 1)
+                for d in _figures_of(results, [setting])
+            ]
+        )
+    figures = first + list(_figures_of(results, results.settings)) + hung
     if results.sweep.source.kind == "gaussian" and set(PAPER) & set(results.sweep.measured):
         figures.append(compare([results]))
     return figures

@@ -34,7 +34,10 @@ Positions and quantiles have no shape in common, so they are smoothed by a local
 K tricube, h the distance to the 6th nearest size, v_i the bootstrap variance of y_i but at least
 the median one. The interval is the bootstrap's, over whole replicates (they share draws across n),
 at expanded levels; every resample is smoothed three times, with h the distance to the 5th, 6th and
-7th nearest size, so that the interval also holds what the choice of h leaves open.
+7th nearest size, so that the interval also holds what the choice of h leaves open. Of fewer than
+six sizes (5) would make one parabola, which can miss a crossing that every replicate shows: they
+are joined by straight lines in ln n instead, a note says so, and the interval is the bootstrap's
+alone.
 
 What crosses more than once generalizes "from n* on" only after its last upward crossing, which is
 the one reported. Nothing is extrapolated: an onset or an end outside the sizes that were run is
@@ -710,7 +713,15 @@ def _locate(
     weights = typical / np.maximum(variance, typical) if typical > 0 else np.ones(len(n))
     x = np.log(n)
     at = np.linspace(x[0], x[-1], _FINE)
-    smoothers = [_smoother(x, weights, at, span) for span in _SPANS]
+    if len(x) < _SPANS[1]:
+        lines = np.stack([np.interp(at, x, one) for one in np.eye(len(x))], axis=1)
+        smoothers = [lines] * len(_SPANS)
+        notes.append(
+            f"only {len(x)} sizes, joined by straight lines; more around n* would say what the "
+            "curve does between them"
+        )
+    else:
+        smoothers = [_smoother(x, weights, at, span) for span in _SPANS]
     curve = smoothers[1] @ values
     root = _last_crossing(curve, at)
     turns = int((np.diff(np.sign(curve)) != 0).sum())

@@ -286,12 +286,15 @@ def _duration(seconds: float) -> str:
 def _inline(drawn: Sequence[Drawn]) -> tuple[list[dict[str, Any]], Markup]:
     """The figures for the template, as many as the page has room for, and their style sheet."""
     svgs: list[str] = []
+    shown: set[str] = set()
     for figure in drawn:
-        if sum(map(len, svgs)) < ROOM:
-            svgs += [inline_svg(figure, narrow=False), inline_svg(figure, narrow=True)]
+        pair = [inline_svg(figure, narrow=False), inline_svg(figure, narrow=True)]
+        if not svgs or sum(map(len, svgs + pair)) < ROOM:
+            shown.add(figure.name)
+            svgs += pair
     svgs, classes = _share_styles(svgs)
-    pairs = [tuple(map(Markup, svgs[k : k + 2])) for k in range(0, len(svgs), 2)]
-    pairs += [()] * (len(drawn) - len(pairs))
+    left = map(Markup, svgs)
+    pairs = [(next(left), next(left)) if d.name in shown else () for d in drawn]
     return [
         {
             "name": d.name,

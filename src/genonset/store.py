@@ -6,8 +6,9 @@
     RUN/figures/, report.html, run.log
 
 One row a cell, committed as cells finish; a killed writer loses at most the last second. Numbers
-are JSON with 17 digits: what is read back is what was computed. A writer's file is locked by a
-lock file that names its process, so that nothing is ever locked on a shared disk.
+are JSON with 17 digits: what is read back is what was computed. Cells that keep pictures have a
+row in a second table, `galleries`. A writer's file is locked by a lock file that names its
+process, so that nothing is ever locked on a shared disk.
 """
 
 import contextlib
@@ -33,6 +34,7 @@ from genonset.criteria import CEILINGS, CRITERIA, DERIVED, ROLES, criterion_onse
 from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.experiment import Result, build, floor_values, remove_checkpoint
+from genonset.gallery import Gallery
 from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
 from genonset.predictions import PredictedOnset, predictions
 from genonset.sources import Gaussian, GaussianMixture, Source
@@ -63,6 +65,9 @@ CREATE TABLE IF NOT EXISTS results (
     key TEXT PRIMARY KEY, status TEXT NOT NULL, result TEXT NOT NULL,
     traceback TEXT NOT NULL, seconds REAL NOT NULL, finished REAL NOT NULL
 )"""
+
+_GALLERIES = "CREATE TABLE IF NOT EXISTS galleries (key TEXT PRIMARY KEY, gallery TEXT NOT NULL)"
+"""Made where there is something to hang: files without it are as good."""
 
 
 class Store:
@@ -95,6 +100,7 @@ class Store:
         self._claim(sweep)
         self._database = _open(self.path)
         self._pending: list[tuple[Any, ...]] = []
+        self._galleries: list[tuple[str, str]] = []
         self._committed = time.monotonic()
 
     def _claim(self, sweep: Sweep) -> None:
@@ -137,6 +143,8 @@ class Store:
         self._pending.append(
             (result.key, result.status, values, result.traceback, result.seconds, time.time())
         )
+        if result.gallery is not None:
+            self._galleries.append((result.key, json.dumps(result.gallery.to_dict())))
         if time.monotonic() - self._committed > 0.3:
             self.flush()
 
@@ -147,12 +155,18 @@ class Store:
                 self._database.executemany(
                     "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)", self._pending
                 )
+                if self._galleries:
+                    self._database.execute(_GALLERIES)
+                    self._database.executemany(
+                        "INSERT OR REPLACE INTO galleries VALUES (?, ?)", self._galleries
+                    )
         except sqlite3.Error as error:
             raise StoreError(
                 f"Cannot write results to {self.path}: {error}. Results already committed are "
                 "safe; free space or permissions, then run the same command to resume."
             ) from None
         self._pending.clear()
+        self._galleries.clear()
         self._committed = time.monotonic()
 
     def log(self, text: str) -> None:
@@ -347,6 +361,15 @@ def _read_rows(folder: Path) -> Iterator[Row]:
                 )
 
 
+def _read_galleries(folder: Path) -> Iterator[tuple[str, Gallery]]:
+    for path in sorted(folder.glob("results*.sqlite")):
+        with contextlib.closing(_open(path)) as database:
+            tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if ("galleries",) in tables.fetchall():
+                for key, held in database.execute("SELECT key, gallery FROM galleries"):
+                    yield key, Gallery.from_dict(json.loads(held))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One stored cell with its place in the grid."""
@@ -388,6 +411,12 @@ class Results:
         if self.courses and self.records:  # of an adaptive sweep, the sizes that were chosen
             chosen = tuple(sorted({r.n for r in self.records}))
             self.sweep = self.sweep.model_copy(update={"n": chosen})
+
+    @cached_property
+    def galleries(self) -> list[tuple[Record, Gallery]]:
+        """What cells with images kept to be looked at, in the order of the grid."""
+        held = dict(_read_galleries(self.folder))
+        return [(r, held[r.row.key]) for r in self.records if r.row.key in held]
 
     @property
     def failures(self) -> list[Record]:

@@ -15,6 +15,7 @@ from scipy import stats
 
 from genonset.errors import ConfigError
 from genonset.experiment import resolve, run_cell
+from genonset.figures import phases
 from genonset.spec import Sweep, shipped
 from genonset.store import Results, Store, export
 from genonset.sweep import run_sweep
@@ -200,20 +201,40 @@ def test_a_diverged_network_is_a_stored_failure_and_the_sweep_goes_on(tmp_path):
         assert "Lower the learning rate" in said
 
 
-@pytest.mark.parametrize("name", ["mixture-training-time", "digits-networks"])
-def test_shipped_specs_resolve_and_their_small_version_runs(name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mixture-training-time",
+        "digits-networks",
+        "glyphs-networks",
+        "digits-phases-steps",
+        "digits-phases-width",
+    ],
+)
+def test_shipped_specs_resolve_and_their_small_version_runs(name, tmp_path):
+    """All n, each variant or two values of an axis, a few steps; pictures and phases drawn."""
     options = shipped(name).model_dump(mode="json", exclude_none=True)
-    options |= {"replicates": 1, "n": [16], "n_generated": 32, "n_original": 128}
+    options |= {"replicates": 1, "n": options["n"][:2], "n_generated": 32, "n_original": 128}
     changes = {"model.steps": 3, "model.sampler.n_steps": 2}
-    if options["variants"]:
-        networks = {k: v for k, v in options["variants"].items() if "model.steps" in v}
-        options["variants"] = {k: v | changes for k, v in networks.items()}
-    else:
+    options["variants"] = {
+        k: v | (changes if "model.steps" in v else {}) for k, v in options["variants"].items()
+    }
+    options["axes"] = {path: [2, 4] for path in options["axes"]}  # steps, or width
+    if options["model"]["kind"] == "mlp":
         options["model"] |= {"steps": 3, "stop_once_memorized": False}
         options["model"]["sampler"]["n_steps"] = 2
     sweep = resolve(Sweep.from_options(options))
-    for _, cell in sweep.cells():
-        assert math.isfinite(run_cell(cell).values["model"]["memorized_fraction"])
+    assert run(sweep, tmp_path / "run").failed == 0
+    results = Results(tmp_path / "run")
+    for record in results.records:
+        assert math.isfinite(record.row.values["model"]["memorized_fraction"])
+    images = sweep.source.kind in ("digits", "glyphs")
+    assert len(results.galleries) == (len(results.records) if images else 0)
+    if sweep.axes:
+        drawn = phases(results, *sweep.axes)
+        assert len(drawn.rows) == 4
+        words = drawn.figure.axes[0].get_ylabel()
+        assert words == ("parameters" if name.endswith("width") else "steps")
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
