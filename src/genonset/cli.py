@@ -165,11 +165,16 @@ def _run(
 
 def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
+    from genonset.criteria import CRITERIA
+
     name = results.sweep.headline_criterion
     sizes = results.sweep.n
-    if len(sizes) == 1:
+    if CRITERIA[name].axis == "training":
+        print(f"{name} describes data and training: no onset. The figures show it.")
+    elif len(sizes) == 1:
         print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
-    for setting in results.settings if len(sizes) > 1 and summary["done"] else []:
+    read = len(sizes) > 1 and summary["done"] and CRITERIA[name].axis != "training"
+    for setting in results.settings if read else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     if summary["failed"]:
         first = results.failures[0].row.reason

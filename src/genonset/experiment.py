@@ -35,12 +35,13 @@ from genonset.criteria import (
     Scene,
     collapse_facts,
     evaluate,
+    late_facts,
 )
 from genonset.datasets import Dataset
 from genonset.distances import Smoothed
 from genonset.errors import ConfigError
 from genonset.samplers import Sampler
-from genonset.sources import Gaussian, GaussianMixture, Source
+from genonset.sources import Empirical, Gaussian, GaussianMixture, Source
 from genonset.spec import (
     AnySource,
     Cell,
@@ -227,6 +228,10 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
     if noise_table is not None and set(GROUPS["collapse"]) & set(measured):
         seed = seeds.derive(cell.seed, "collapse", cell.replicate, cell.n)
         facts |= collapse_facts(points.training, noise_table.build(), seed=seed)
+    if noise_table is not None and set(GROUPS["late_times"]) & set(measured):
+        seed = seeds.derive(cell.seed, "late times", cell.replicate, cell.n)
+        law = _exact_law(cell, points.training)
+        facts |= late_facts(law, points.training, noise_table.build(), seed=seed)
     values["model"] |= {
         name: value
         for name, value in facts.items()
@@ -316,6 +321,15 @@ def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) 
     return replace(fitted, draw=draw)
 
 
+def _exact_law(cell: Cell, training: Vectors) -> Gaussian | GaussianMixture | Empirical:
+    """The law whose exact score a cell speaks of: of its training points, or the true one."""
+    source = build(cell.source)
+    if isinstance(cell.model, ExactModel) and cell.model.law == "source":
+        assert isinstance(source, Gaussian | GaussianMixture)
+        return source
+    return Empirical(training)
+
+
 def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
     """For the overlap: the same generators had they seen the disjoint null set."""
     n = cell.n_generated or 0
@@ -402,6 +416,18 @@ def _fitting_split(sweep: Sweep, world: Dataset) -> datasets.Split:
         seed=sweep.seed,
         replicate=0,
     )
+
+
+def eigenvalues(world: Source | Dataset) -> torch.Tensor | None:
+    """Eigenvalues of the covariance, where it is known."""
+    if isinstance(world, Gaussian):
+        return world.eigenvalues
+    if isinstance(world, GaussianMixture):
+        return torch.linalg.eigvalsh(world.covariance).clamp_min(0.0)
+    if isinstance(world, Dataset):
+        covariance = torch.atleast_2d(flatten(world.points).T.cov())
+        return torch.linalg.eigvalsh(covariance).clamp_min(0.0)
+    return None
 
 
 def floor_values(measurement: Measurement) -> dict[str, float]:

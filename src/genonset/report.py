@@ -26,7 +26,7 @@ from genonset.criteria import CRITERIA, ROLES
 from genonset.datasets import Dataset
 from genonset.errors import DataError
 from genonset.estimates import bracket, wilson
-from genonset.experiment import build
+from genonset.experiment import build, eigenvalues
 from genonset.figures import (
     TOGETHER,
     Drawn,
@@ -40,7 +40,7 @@ from genonset.figures import (
     write_file,
 )
 from genonset.noise import at_horizon
-from genonset.sources import Gaussian, Source
+from genonset.sources import Source
 from genonset.spec import Measurement
 from genonset.store import Record, Results
 from genonset.tensors import flatten
@@ -95,8 +95,9 @@ def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
     """Everything the template shows, as plain text and numbers; only figures are markup."""
-    one_size = lone_axis(results.sweep) is not None  # no onset to speak of
-    settings = results.settings if drawn and not one_size else []
+    facts_alone = CRITERIA[results.sweep.headline_criterion].axis == "training"
+    no_onset = facts_alone or lone_axis(results.sweep) is not None
+    settings = results.settings if drawn and not no_onset else []
     figures, classes = _inline(drawn)
     return {
         "name": results.sweep.name,
@@ -490,7 +491,7 @@ def signal_fraction(measurement: Measurement, world: Source | Dataset) -> float 
     Reference:
         Theory note (0.1).
     """
-    noise, spectrum = getattr(measurement.model, "noise", None), _spectrum(world)
+    noise, spectrum = getattr(measurement.model, "noise", None), eigenvalues(world)
     if noise is None or spectrum is None:
         return None
     alpha, sigma = at_horizon(noise.build())
@@ -502,7 +503,7 @@ def noise_caution(measurement: Measurement, world: Source | Dataset) -> str | No
     """What to change where a one-step model has almost nothing, or everything, to denoise."""
     if measurement.model.kind != "linear_one_step":
         return None
-    fraction, spectrum = signal_fraction(measurement, world), _spectrum(world)
+    fraction, spectrum = signal_fraction(measurement, world), eigenvalues(world)
     if fraction is None or spectrum is None or 0.01 < fraction < 0.9:
         return None
     noise = measurement.model.noise
@@ -518,14 +519,6 @@ def noise_caution(measurement: Measurement, world: Source | Dataset) -> str | No
         "directions of the data; near 1 there is nothing to denoise, near 0 nothing to learn."
         + advice
     )
-
-
-def _spectrum(world: Source | Dataset) -> torch.Tensor | None:
-    """Eigenvalues of the covariance, where there is one to speak of."""
-    if isinstance(world, Dataset):
-        covariance = torch.atleast_2d(flatten(world.points).T.cov())
-        return torch.linalg.eigvalsh(covariance).clamp_min(0.0)
-    return world.eigenvalues if isinstance(world, Gaussian) else None
 
 
 def _width_words(rule: str | float) -> str:

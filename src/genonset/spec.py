@@ -882,8 +882,12 @@ class Measurement(Table):
                 f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
                 "law = 'training'"
             )
-        if set(GROUPS["collapse"]) & set(self.measured) and self.model.kind == "python":
-            raise ValueError("the collapse criteria need a model with a noise table")
+        exact_facts = {*GROUPS["collapse"], *GROUPS["late_times"]} & set(self.measured)
+        if exact_facts and self.model.kind == "python":
+            raise ValueError(
+                "the criteria of the groups collapse and late_times need a model with a noise "
+                "table"
+            )
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
             raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")
         return self
