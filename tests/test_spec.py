@@ -191,7 +191,6 @@ def test_reproductions_use_the_grids_of_the_paper():
     for wrong in (
         {"name": "linear-d17"},
         {"name": "linear-d16", "variant": "correct"},
-        {"name": "digits"},
         {"name": "linear-d16", "n": (1,)},
     ):
         with pytest.raises(ConfigError):

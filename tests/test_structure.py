@@ -10,7 +10,7 @@ ORDER = [
     "networks",
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
     "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
-    "sweep", "figures", "report", "cli",
+    "sweep", "figures", "report", "reviewers", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

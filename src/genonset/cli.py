@@ -165,16 +165,14 @@ def _run(
 
 def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
-    from genonset.criteria import CRITERIA
-
     name = results.sweep.headline_criterion
     sizes = results.sweep.n
-    if CRITERIA[name].axis == "training":
-        print(f"{name} describes data and training: no onset. The figures show it.")
+    reads = results.sweep.reads_onset
+    if not reads:
+        print(f"No onset is read off {name} in this design. The figures show what it gives.")
     elif len(sizes) == 1:
         print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
-    read = len(sizes) > 1 and summary["done"] and CRITERIA[name].axis != "training"
-    for setting in results.settings if read else []:
+    for setting in results.settings if reads and len(sizes) > 1 and summary["done"] else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     if summary["failed"]:
         first = results.failures[0].row.reason
@@ -512,7 +510,7 @@ def reproduce(
     name: Annotated[
         str,
         typer.Argument(
-            help="linear-d16, linear-d100, linear for both, unet-gaussian, or discretization."
+            help="A shipped spec such as linear-d16, linear for both dimensions, or reviewers."
         ),
     ],
     variant: Annotated[
@@ -521,18 +519,24 @@ def reproduce(
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
     seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the replicates.")] = False,
     workers: Workers = 1,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment of the paper, as published and corrected."""
+    """Run an experiment that ships with the package: of the paper, or of its reviewers' points."""
     from genonset.figures import compare, save
     from genonset.spec import reproduction
 
+    if name == "reviewers":
+        if n is not None or replicates is not None or variant != "both":
+            raise ConfigError("reproduce reviewers takes --quick, --seed, --workers and --out.")
+        _reviewers(out or Path("runs") / name, quick, seed, workers, as_json)
+        return
     names = ["linear-d16", "linear-d100"] if name == "linear" else [name]
     sizes = _sizes(n)
     chosen = [
-        reproduction(one, variant=variant, n=sizes, replicates=replicates, seed=seed)
+        reproduction(one, variant=variant, n=sizes, replicates=replicates, seed=seed, quick=quick)
         for one in names
     ]
     folder = out or Path("runs") / name
@@ -553,6 +557,26 @@ def reproduce(
         }
     if as_json:
         _print_json(whole)
+    if whole["failed"]:
+        raise typer.Exit(1)
+
+
+def _reviewers(folder: Path, quick: bool, seed: int | None, workers: int, as_json: bool) -> None:
+    """Every run behind the reviewers' points, the audit beside them, and their one page."""
+    from genonset.reviewers import AUDIT, audit_example, sweeps, write_index
+
+    chosen = sweeps(quick=quick, seed=seed)
+    summaries = [_run(one, folder / one.name, workers)[1] for one in chosen]
+    audit_example(folder / AUDIT, seed=seed or 0)
+    page = write_index(folder, {one.name: one.replicates for one in chosen})
+    whole = {"run": str(folder), "page": str(page), "runs": summaries} | {
+        count: sum(summary[count] for summary in summaries)
+        for count in ("cells", "done", "failed", "seconds")
+    }
+    if as_json:
+        _print_json(whole)
+    else:
+        print(f"{whole['done']} of {whole['cells']} cells in {len(chosen)} runs: {page}")
     if whole["failed"]:
         raise typer.Exit(1)
 

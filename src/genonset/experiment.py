@@ -123,7 +123,7 @@ def draw_points(cell: Cell) -> Points:
             n_original=cell.n_original,
             n_generated=cell.n_generated,
             seed=cell.seed,
-            replicate=cell.replicate,
+            replicate=cell.turn("data"),
         )
         return Points(
             training=rows[split.training],
@@ -133,13 +133,12 @@ def draw_points(cell: Cell) -> Points:
             oracle=rows[split.oracle],
         )
     original, oracle = _common_draws(
-        world, cell.seed, cell.replicate, cell.n_original, cell.n_generated
+        world, cell.seed, cell.turn("evaluation"), cell.n_original, cell.n_generated
     )
+    turns = {name: cell.turn("data" if name == "training" else "evaluation") for name in names}
     sets = {
-        name: world.sample(
-            cell.n, generator=seeds.generator(cell.seed, name, cell.replicate, cell.n)
-        )
-        for name in names
+        name: world.sample(cell.n, generator=seeds.generator(cell.seed, name, turn, cell.n))
+        for name, turn in turns.items()
     }
     return Points(**sets, original=original, oracle=oracle)
 
@@ -185,7 +184,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
     nothing = points.training[:0]
 
     def noise() -> torch.Generator:
-        return seeds.generator(cell.seed, "sampling", cell.replicate)
+        return seeds.generator(cell.seed, "sampling", cell.turn("sampling"))
 
     def samples(generated: Generated) -> Vectors:
         return generated.draw(cell.n_generated or 0, noise()) if wants_samples else nothing
@@ -209,7 +208,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
             std=std,
             source=world if isinstance(world, Source) else None,
             keep_self=rule != "paper",
-            seed=seeds.derive(cell.seed, "evaluation", cell.replicate),
+            seed=seeds.derive(cell.seed, "evaluation", cell.turn("evaluation")),
         )
 
     measured = cell.measured
@@ -226,10 +225,10 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
     facts = dict(model.facts)
     noise_table = getattr(cell.model, "noise", None)
     if noise_table is not None and set(GROUPS["collapse"]) & set(measured):
-        seed = seeds.derive(cell.seed, "collapse", cell.replicate, cell.n)
+        seed = seeds.derive(cell.seed, "collapse", cell.turn("evaluation"), cell.n)
         facts |= collapse_facts(points.training, noise_table.build(), seed=seed)
     if noise_table is not None and set(GROUPS["late_times"]) & set(measured):
-        seed = seeds.derive(cell.seed, "late times", cell.replicate, cell.n)
+        seed = seeds.derive(cell.seed, "late times", cell.turn("evaluation"), cell.n)
         law = _exact_law(cell, points.training)
         facts |= late_facts(law, points.training, noise_table.build(), seed=seed)
     values["model"] |= {
@@ -269,8 +268,7 @@ def _training_width(cell: Cell, points: Points, std: float) -> float:
 
 def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Generated]:
     """The model and the two poles between which it lies."""
-    fit_noise = seeds.generator(cell.seed, "training noise", cell.replicate, cell.n)
-    model = _fit(cell, points, points.training, fit_noise)
+    model = _fit(cell, points, points.training, "training noise")
     memorizer = Generated(
         draw=lambda n, g: points.training[torch.randint(len(points.training), (n,), generator=g)],
         law=Smoothed(points=points.training, bandwidth=0.0),
@@ -283,9 +281,17 @@ def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Gener
     return model, cell.model.judge(memorizer), cell.model.judge(oracle)
 
 
-def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) -> Generated:
-    """The cell's model fitted to some rows; a network is watched where the cell asks when."""
+def _fit(cell: Cell, points: Points, rows: Vectors, noise: str) -> Generated:
+    """The cell's model fitted to some rows; a network is watched where the cell asks when.
+
+    A network starts from the first number of its training noise, which `kept_for` may take from
+    another replicate than the rest.
+    """
     model = cell.model
+    generator, initialization = (
+        seeds.generator(cell.seed, noise, cell.turn(name), cell.n)
+        for name in ("training_noise", "initialization")
+    )
     if isinstance(model, ExactModel) and model.law == "source":
         source = build(cell.source)
         assert isinstance(source, Gaussian | GaussianMixture)
@@ -308,10 +314,12 @@ def _fit(cell: Cell, points: Points, rows: Vectors, generator: torch.Generator) 
             fresh=shaped(points.original),
             sampler=sampler,
             n_generated=cell.n_generated or N_GENERATED,
-            seed=seeds.derive(cell.seed, "probes", cell.replicate),
+            seed=seeds.derive(cell.seed, "probes", cell.turn("evaluation")),
         )
 
-    fitted = model.fit(shaped(rows), generator=generator, monitor=monitor)
+    fitted = model.fit(
+        shaped(rows), generator=generator, initialization=initialization, monitor=monitor
+    )
     kept = world.kept if isinstance(world, Dataset) and wants_images else None
 
     def draw(n: int, noise: torch.Generator) -> Vectors:
@@ -333,8 +341,7 @@ def _exact_law(cell: Cell, training: Vectors) -> Gaussian | GaussianMixture | Em
 def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
     """For the overlap: the same generators had they seen the disjoint null set."""
     n = cell.n_generated or 0
-    fit_noise = seeds.generator(cell.seed, "twin training noise", cell.replicate, cell.n)
-    twin = _fit(cell, points, points.null, fit_noise)
+    twin = _fit(cell, points, points.null, "twin training noise")
     return {
         "model": twin.draw(n, noise()),
         "memorizer": points.null[torch.randint(len(points.null), (n,), generator=noise())],

@@ -49,7 +49,7 @@ from genonset.experiment import build, eigenvalues
 from genonset.noise import at_horizon
 from genonset.onset import Onset
 from genonset.sources import Gaussian, GaussianMixture, Source
-from genonset.spec import Measurement, Sweep
+from genonset.spec import Measurement, NetworkModel, Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 from genonset.verdict import Verdict
@@ -1272,6 +1272,145 @@ def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, bool]
     axes.set_ylim(limits)
 
 
+# -- criteria side by side ---------------------------------------------------------------------
+
+
+def onsets(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """The onset of every criterion with its interval, one below the other."""
+    names = [
+        c
+        for axis in ("memorization", "quality")
+        for c in results.sweep.measured
+        if CRITERIA[c].axis == axis
+    ]
+    rows: list[Row] = []
+    for name in names:
+        for setting in settings:
+            found = results.onset(name, setting)
+            rows.append(
+                {**setting, "criterion": name, "axis": CRITERIA[name].axis}
+                | {"value": found.onset, "low": found.low, "high": found.high}
+                | {"censored": found.censored, "blind": found.blind}
+            )
+    several = len(settings) > 1
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=colour, marker="o", linestyle="none", label=label(setting))
+        for setting, colour in zip(settings, COLOURS, strict=False)
+        if several
+    ]
+    handles += [
+        Line2D([], [], color=GREY, marker="o", label="onset, 95 %"),
+        Line2D([], [], color=GREY, marker=">", linestyle="none", label="beyond the sizes run"),
+        Line2D([], [], color=GREY, marker="x", linestyle="none", label="none to be told"),
+    ]
+    height = 0.9 + len(names) * (0.14 + 0.07 * len(settings))
+    panel = (names, settings, rows, results.sweep.n)
+    return Drawn(
+        name="onsets",
+        title="Where do the criteria put the onset?",
+        how_to_read="Every criterion on the same runs. Above the line those that ask whether the "
+        "model depends on its training points, below it those that ask how far it is from the true "
+        "law. Where criteria that share no arithmetic agree, the definition is not what makes the "
+        "onset; where they disagree, they ask different questions. An arrow says that all sizes "
+        "lie on one side; a cross that poles or runs allow no onset.",
+        rows=rows,
+        figure=_compose([panel], _draw_onsets, handles, columns=1, width=WIDE, height=height),
+        narrow=_compose([panel], _draw_onsets, handles, columns=1, width=NARROW, height=height),
+    )
+
+
+def _draw_onsets(
+    axes: Axes,
+    panel: tuple[Sequence[str], Sequence[Setting], Sequence[Row], Sequence[int]],
+) -> None:
+    names, settings, rows, sizes = panel
+    for place, setting in enumerate(settings[: len(COLOURS)]):
+        aside = 0.7 * ((place + 0.5) / len(settings) - 0.5)
+        for y, name in enumerate(names):
+            (row,) = [r for r in rows if r["criterion"] == name and is_at(r, setting)]
+            look: Look = {"color": COLOURS[place] if len(settings) > 1 else INK, "markersize": 4}
+            if row["value"] is not None:
+                low, high = row["low"] or sizes[0], row["high"] or sizes[-1]
+                axes.plot([low, high], [y + aside] * 2, color=look["color"])
+                axes.plot(row["value"], y + aside, marker="o", **look)
+            elif row["censored"] == "no" or row["blind"]:
+                axes.plot(sizes[0], y + aside, marker="x", **look)
+            else:
+                end, marker = (-1, ">") if row["censored"] == "above" else (0, "<")
+                axes.plot(sizes[end], y + aside, marker=marker, **look)
+    border = sum(CRITERIA[name].axis == "memorization" for name in names) - 0.5
+    axes.axhline(border, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(names)), [CRITERIA[name].title for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    _set_x_axis(axes, Panel(title="", rows=(), settings=settings, sizes=sizes))
+
+
+# -- sources of randomness ---------------------------------------------------------------------
+
+
+def components(results: Results) -> Drawn:
+    """What each source of randomness adds to the variance of a run, in a nested design."""
+    sweep = results.sweep
+    names = [c for c in sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
+    names = [f"{c}_positive" if c in MIDPOINTS else c for c in names]
+    places = [(setting, n) for setting in results.settings for n in sweep.n]
+    groups = [{**setting, "n": n} for setting, n in places]
+    rows: list[Row] = []
+    for name in names:
+        for setting, n in places:
+            rows += _component_rows(results, name, n, setting)
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="none", label=label(group))
+        for group, colour in zip(groups, COLOURS, strict=False)
+    ]
+    panels = [(name, [row for row in rows if row["criterion"] == name], groups) for name in names]
+    return Drawn(
+        name="components",
+        title="Over what is the probability?",
+        how_to_read="A run draws data, initial weights, training noise, sampling noise and the "
+        "points it is judged against. Each was drawn again inside the ones to its left while "
+        "those were kept; a point is the share of the variance of one run that this source adds "
+        "alone, with a 95 % interval from resampling the outermost draws. The shares of a panel "
+        "sum to 1; estimates are unbiased and may fall below 0. The standard deviation of one run "
+        "stands above. For the sign of Δ the variance is P (1 − P), P over all sources.",
+        rows=rows,
+        figure=_compose(panels, _draw_components, handles, columns=2, width=WIDE, height=2.4),
+        narrow=_compose(panels, _draw_components, handles, columns=1, width=NARROW, height=2.4),
+    )
+
+
+def _component_rows(results: Results, name: str, n: int, setting: Setting) -> list[Row]:
+    """One row a level of the design: its variance with interval, and its share of the total."""
+    found = results.components(name, n, setting)
+    total = sum(one.value for one in found)
+    model = results.sweep.measurement(setting).model
+    unused = () if isinstance(model, NetworkModel) else ("initialization",)
+    rows: list[Row] = []
+    for (draws, count), one in zip(results.sweep.levels(), found, strict=False):
+        source = ", ".join(d.replace("_", " ") for d in draws if d not in unused)
+        numbers = {"variance": one.value, "variance_low": one.low, "variance_high": one.high}
+        shares = [x / total if total > 0 else None for x in (one.value, one.low, one.high)]
+        place = {**setting, "n": n, "criterion": name, "source": source, "draws": count}
+        rows.append(place | numbers | dict(zip(("value", "low", "high"), shares, strict=True)))
+    return rows
+
+
+def _draw_components(axes: Axes, panel: tuple[str, Sequence[Row], Sequence[Setting]]) -> None:
+    name, rows, groups = panel
+    sources, notes = list(dict.fromkeys(row["source"] for row in rows)), []
+    for place, group in enumerate(groups[: len(COLOURS)]):
+        mine = [r for r in rows if is_at(r, group) and r["value"] is not None]
+        aside = 0.16 * (place - (min(len(groups), len(COLOURS)) - 1) / 2)
+        at = [row | {"place": sources.index(row["source"]) + aside} for row in mine]
+        if at:
+            _bars(axes, at, "place", {"color": COLOURS[place], "marker": "o", "linestyle": "none"})
+            notes.append(f"{math.sqrt(sum(row['variance'] for row in mine)):.2g}")
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.set_xticks(range(len(sources)), [s.replace(" ", "\n", 1) for s in sources])
+    axes.set_title(f"{CRITERIA[name.removesuffix('_positive')].title}; sd {', '.join(notes)}")
+    axes.set(ylabel="share of variance", xlim=(-0.6, len(sources) - 0.4))
+
+
 # -- late times --------------------------------------------------------------------------------
 
 HORIZON = "model.noise.horizon"
@@ -1644,6 +1783,8 @@ def all_figures(results: Results) -> list[Drawn]:
     """Every figure that a run has numbers for; none for a run without finished cells."""
     if not any(record.row.status == "done" for record in results.records):
         return []
+    if results.sweep.kept_for:
+        return [components(results)]
     if set(GROUPS["late_times"]) <= set(results.sweep.measured) and HORIZON in results.sweep.axes:
         return [late_times(results), own_term(results)]
     if _has_limits(results.sweep):
@@ -1678,6 +1819,9 @@ def _figures_of(results: Results, settings: Sequence[Setting]) -> Iterator[Drawn
         yield quality(results, settings)
     if "training" in axes and results.records:
         yield training(results, settings)
+    judged = [c for c in results.sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
+    if len(judged) > 2 and len(results.sweep.n) > 1:
+        yield onsets(results, settings)
     for setting in settings:
         overlay = predicted(results, setting)
         if overlay is not None:

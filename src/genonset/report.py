@@ -80,11 +80,11 @@ def write_run_report(
     """
     path = Path(out) if out is not None else results.folder / "report.html"
     drawn = save_figures(results, results.folder / "figures")
-    _write_page("report.html.jinja", _context(results, drawn, seconds), path)
+    write_page("report.html.jinja", _context(results, drawn, seconds), path)
     return path
 
 
-def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
+def write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
     """Fill a template of the package and write the page."""
     home = resources.files("genonset")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -95,9 +95,9 @@ def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
     """Everything the template shows, as plain text and numbers; only figures are markup."""
-    facts_alone = CRITERIA[results.sweep.headline_criterion].axis == "training"
-    no_onset = facts_alone or lone_axis(results.sweep) is not None
-    settings = results.settings if drawn and not no_onset else []
+    one_size = lone_axis(results.sweep) is not None  # no onset to speak of
+    answered = drawn and results.sweep.reads_onset and not one_size
+    settings = results.settings if answered else []
     figures, classes = _inline(drawn)
     return {
         "name": results.sweep.name,
@@ -631,7 +631,7 @@ def write_report(verdict: Verdict, path: str | Path) -> Path:
         "numbers": list(_numbers(verdict)),
         "inputs": {name.replace("_", "-"): one for name, one in verdict.inputs.items()},
     }
-    _write_page("verdict.html.jinja", context, path)
+    write_page("verdict.html.jinja", context, path)
     return path
 
 

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import (
@@ -658,11 +658,17 @@ class NetworkModel(Table, ABC):
         training: Samples,
         *,
         generator: torch.Generator,
+        initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
     ) -> Generated:
-        """Train on points, shaped for the network; the facts say what it took."""
+        """Train on points, shaped for the network; the facts say what it took.
+
+        The weights start from the first number of `initialization`, or else of `generator`.
+        """
         noise, shape = self.noise.build(), tuple(training.shape[1:])
         seed = int(torch.randint(2**62, (), generator=generator))
+        if initialization is not None:
+            seed = int(torch.randint(2**62, (), generator=initialization))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             denoiser = NeuralDenoiser(self.build(shape), noise, self.target)
@@ -767,11 +773,15 @@ class UNetPublished(ImageModel):
         training: Samples,
         *,
         generator: torch.Generator,
+        initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
     ) -> Generated:
         """Train on the points that are not set aside; the criteria follow the published code."""
         trained = self.arithmetic.trained(training)
-        return self.judge(super().fit(trained, generator=generator, monitor=monitor))
+        fitted = super().fit(
+            trained, generator=generator, initialization=initialization, monitor=monitor
+        )
+        return self.judge(fitted)
 
     def judge(self, oracle: Generated) -> Generated:
         """A pole, judged by the published arithmetic too."""
@@ -829,6 +839,8 @@ AnyModel = Annotated[
     Field(discriminator="kind"),
 ]
 LINEAR = ("linear_one_step", "linear_one_step_published")
+Draw = Literal["data", "initialization", "training_noise", "sampling", "evaluation"]
+DRAWS: tuple[Draw, ...] = get_args(Draw)
 Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
 
 
@@ -840,6 +852,8 @@ class Measurement(Table):
 
     `original = "expected"` evaluates the kernel criteria against the exact expectation over all
     original sets of `n_original` points, (A5), instead of one drawn set: the fast path.
+    `kept_for` keeps a source of randomness for so many consecutive replicates before it is drawn
+    again: a nested design, from which `Results.components` reads each source's own variance.
     """
 
     seed: int = 0
@@ -849,6 +863,7 @@ class Measurement(Table):
     n_generated: Annotated[int, Field(ge=2)] | None = None
     bandwidth: Bandwidth = "paper"
     allow_mixed_units: bool = False
+    kept_for: dict[Draw, Count] = {}
     source: AnySource
     model: AnyModel
 
@@ -908,12 +923,18 @@ class Cell(Measurement):
     @property
     def key(self) -> str:
         """Hash of the canonical JSON: the name of this cell in a store."""
-        return _digest([SCHEMA, self.model_dump(mode="json")])
+        usual = None if self.kept_for else {"kept_for"}
+        return _digest([SCHEMA, self.model_dump(mode="json", exclude=usual)])
+
+    def turn(self, draw: Draw) -> int:
+        """Which draw of one source of randomness this cell has: its replicate, unless kept."""
+        return self.replicate // self.kept_for.get(draw, 1)
 
     @property
     def common_key(self) -> str:
         """Equal for cells that share the original set and its kernel width."""
         shared = {"seed", "replicate", "source", "n_original", "n_generated", "bandwidth"}
+        shared |= {"kept_for"} if self.kept_for else set()
         return _digest([SCHEMA, self.model_dump(mode="json", include=shared)])
 
 
@@ -957,6 +978,40 @@ class Sweep(Measurement):
                 f"{', '.join(self.measured)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _nested(self):
+        strides = sorted({self.kept_for.get(draw, 1) for draw in DRAWS}, reverse=True)
+        outer = self.replicates
+        for stride in strides if self.kept_for else ():
+            if (stride < outer and outer % stride) or self.replicates_at:
+                raise ValueError(
+                    f"kept_for must nest: {outer} is no multiple of {stride}, or replicates_at is "
+                    "given. Let each number divide the next larger one and the replicates, which "
+                    "are the same at all n, as in kept_for = { data = 4, training_noise = 2 } "
+                    "with 40 replicates"
+                )
+            outer = min(outer, stride)
+        return self
+
+    def levels(self) -> list[tuple[tuple[Draw, ...], int]]:
+        """The sources of randomness drawn again together, outermost first, with how many times.
+
+        Sources that are kept for all replicates are left out. For 40 replicates and
+        kept_for = { data = 4 } there are 10 data sets, each with 4 draws of all else.
+        """
+        strides = {draw: self.kept_for.get(draw, 1) for draw in DRAWS}
+        found, outer = [], self.replicates
+        for stride in sorted(set(strides.values()), reverse=True):
+            if stride < self.replicates:
+                found.append((tuple(d for d in DRAWS if strides[d] == stride), outer // stride))
+                outer = stride
+        return found
+
+    @property
+    def reads_onset(self) -> bool:
+        """Whether its headline is about samples, and its replicates are independent."""
+        return CRITERIA[self.headline_criterion].axis != "training" and not self.kept_for
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Sweep":
@@ -1182,7 +1237,7 @@ def shipped(name: str) -> Sweep:
         guess = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
             f"There is no experiment {name!r}.{guess} There are {', '.join(names)}; reproduce "
-            "takes those with variants, and linear for linear-d16 and linear-d100 together."
+            "also takes linear for linear-d16 and linear-d100 together, and reviewers."
         )
     text = (folder / f"{name}.toml").read_text(encoding="utf-8")
     return Sweep.from_options(tomllib.loads(text), origin=name)
@@ -1195,25 +1250,26 @@ def reproduction(
     n: tuple[int, ...] | None = None,
     replicates: int | None = None,
     seed: int | None = None,
+    quick: bool = False,
 ) -> Sweep:
-    """A shipped experiment of the paper, cut to a variant, sizes, replicates and a seed.
+    """A shipped experiment, cut to a variant, sizes, replicates and a seed.
+
+    `quick` takes a quarter of the replicates, at least 3; of a nested design whole outer draws.
 
     Raises:
         ConfigError: an unknown name or variant, or sizes that a spec refuses.
     """
     sweep = shipped(name)
     options = sweep.model_dump(mode="json", exclude_none=True)
-    if not sweep.variants:
-        raise ConfigError(
-            f"{name} is not an experiment of the paper: it has no variants. "
-            f"Run it with: genonset sweep, on a copy of its spec."
-        )
     if variant != "both":
         if variant not in sweep.variants:
-            raise ConfigError(
-                f"Unknown variant {variant!r}; use {', '.join(sweep.variants)} or both."
-            )
+            known = [*sweep.variants, "both"]
+            raise ConfigError(f"{name} has no variant {variant!r}; use {', '.join(known)}.")
         options["variants"] = {variant: sweep.variants[variant]}
+    if quick and replicates is None:
+        whole = max(s for s in (1, *sweep.kept_for.values()) if s < max(sweep.replicates, 2))
+        replicates = whole * max(3, math.ceil(sweep.replicates / (4 * whole)))
+        replicates = min(replicates, sweep.replicates)
     changes = {"n": n, "replicates": replicates, "seed": seed}
     options |= {k: v for k, v in changes.items() if v is not None}
     return Sweep.from_options(options, origin=f"reproduce {name}")

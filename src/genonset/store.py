@@ -27,6 +27,7 @@ import numpy as np
 from genonset import verdict
 from genonset.criteria import DERIVED, ROLES, criterion_onset
 from genonset.errors import ConfigError, DataError, StoreError
+from genonset.estimates import Estimate, variance_components
 from genonset.experiment import Result, floor_values
 from genonset.onset import Onset, Scaling, fit_scaling
 from genonset.spec import Sweep
@@ -367,6 +368,29 @@ class Results:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
         return self._onsets[place]
+
+    def components(
+        self, criterion: str, n: int, setting: Mapping[str, Any] | None = None
+    ) -> list[Estimate]:
+        """The variance that each level of a nested design adds to a criterion of the model.
+
+        Returns:
+            one estimate for each of `sweep.levels()`; infinite values, and cells that are not
+            done, leave none.
+
+        Raises:
+            DataError: for a sweep without `kept_for`, or with too few draws of a level.
+        """
+        counts = [count for _, count in self.sweep.levels()]
+        if not self.sweep.kept_for:
+            raise DataError(
+                "Every replicate of this run draws everything anew; variance components need "
+                "kept_for in its spec, such as kept_for = { data = 4, training_noise = 2 }."
+            )
+        values = self.matrix(criterion, "model", setting)[:, self.sweep.n.index(n)]
+        if not np.isfinite(values).all():
+            return []
+        return variance_components(values.reshape(counts))
 
     def scaling(self, criterion: str) -> Scaling:
         """How the onset of a share of positive deltas grows with the dimension of the source.
