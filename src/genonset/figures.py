@@ -1309,9 +1309,9 @@ def onsets(results: Results, settings: Sequence[Setting]) -> Drawn:
         name="onsets",
         title="Where do the criteria put the onset?",
         how_to_read="Every criterion on the same runs. Above the line those that ask whether the "
-        "model depends on its training points, below it those that ask how far it is from the true "
-        "law. Where criteria that share no arithmetic agree, the definition is not what makes the "
-        "onset; where they disagree, they ask different questions. An arrow says that all sizes "
+        "model depends on its training points, below it those that ask how far it is from the "
+        "true law. Where criteria that share no arithmetic agree, the definition is not what "
+        "makes the onset; where they disagree, they ask different questions. An arrow says that all sizes "
         "lie on one side; a cross that poles or runs allow no onset.",
         rows=rows,
         figure=_compose([panel], _draw_onsets, handles, columns=1, width=WIDE, height=height),

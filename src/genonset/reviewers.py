@@ -62,7 +62,7 @@ POINTS: tuple[Point, ...] = (
     ),
     Point("The U-Net figure contradicts the claim", ("reviewers-units/memorization",)),
     Point("Nothing on non-isotropic data and mixtures", ("reviewers-spectra/quality",)),
-    Point("The transition is never quantified", ("linear-d16/memorization",)),
+    Point("The transition is never quantified", ("reviewers-paper/memorization",)),
     Point(
         "Is it mixing time, horizon or noise scale, not diffusion?",
         ("reviewers-noise/memorization",),
@@ -80,8 +80,8 @@ POINTS: tuple[Point, ...] = (
     Point("Quality is ignored", ("reviewers-sources/quality",)),
     Point("The number of parameters is ignored", ("reviewers-parameters/phases",)),
     Point("Mathematics that nothing is compared with", ("reviewers-theory/theory",)),
-    Point("Figures without legends, error bars and scales", ("linear-d16/errors",)),
-    Point("A draft: details to reproduce it are missing", ("linear-d16/paper",)),
+    Point("Figures without legends, error bars and scales", ("reviewers-paper/errors",)),
+    Point("A draft: details to reproduce it are missing", ("reviewers-paper/paper",)),
     Point("Of what practical use is it?", ("audit/power", "audit/distances")),
 )
 
@@ -101,7 +101,7 @@ def audit_example(folder: str | Path, *, seed: int = 0) -> Verdict:
     """
     n, n_generated, n_copies = 200, 300, 15
     sweep = shipped("digits").model_copy(update={"n": (n,), "seed": seed})
-    setting, cell = next(resolve(sweep).cells())
+    _, cell = next(resolve(sweep).cells())
     points = draw_points(Cell(**cell.model_dump()))
     model = cell.model.fit(points.training, generator=seeds.generator(seed, "training noise"))
     samples = model.draw(n_generated, seeds.generator(seed, "sampling"))
