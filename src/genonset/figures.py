@@ -1311,8 +1311,8 @@ def onsets(results: Results, settings: Sequence[Setting]) -> Drawn:
         how_to_read="Every criterion on the same runs. Above the line those that ask whether the "
         "model depends on its training points, below it those that ask how far it is from the "
         "true law. Where criteria that share no arithmetic agree, the definition is not what "
-        "makes the onset; where they disagree, they ask different questions. An arrow says that all sizes "
-        "lie on one side; a cross that poles or runs allow no onset.",
+        "makes the onset; where they disagree, they ask different questions. An arrow says that "
+        "all sizes lie on one side; a cross that poles or runs allow no onset.",
         rows=rows,
         figure=_compose([panel], _draw_onsets, handles, columns=1, width=WIDE, height=height),
         narrow=_compose([panel], _draw_onsets, handles, columns=1, width=NARROW, height=height),
@@ -1341,6 +1341,7 @@ def _draw_onsets(
     border = sum(CRITERIA[name].axis == "memorization" for name in names) - 0.5
     axes.axhline(border, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(names)), [CRITERIA[name].title for name in names])
+    axes.tick_params(axis="y", labelsize=7)
     axes.set_ylim(len(names) - 0.4, -0.6)
     _set_x_axis(axes, Panel(title="", rows=(), settings=settings, sizes=sizes))
 
@@ -1363,7 +1364,12 @@ def components(results: Results) -> Drawn:
         Line2D([], [], color=colour, marker="o", linestyle="none", label=label(group))
         for group, colour in zip(groups, COLOURS, strict=False)
     ]
-    panels = [(name, [row for row in rows if row["criterion"] == name], groups) for name in names]
+    varied = {row["criterion"] for row in rows if row["value"] is not None}
+    panels = [
+        (name, [row for row in rows if row["criterion"] == name], groups)
+        for name in names
+        if name in varied
+    ]
     return Drawn(
         name="components",
         title="Over what is the probability?",
@@ -1372,7 +1378,8 @@ def components(results: Results) -> Drawn:
         "those were kept; a point is the share of the variance of one run that this source adds "
         "alone, with a 95 % interval from resampling the outermost draws. The shares of a panel "
         "sum to 1; estimates are unbiased and may fall below 0. The standard deviation of one run "
-        "stands above. For the sign of Δ the variance is P (1 − P), P over all sources.",
+        "stands above; what never varied is left out. For the sign of Δ the variance is "
+        "P (1 − P), P over all sources.",
         rows=rows,
         figure=_compose(panels, _draw_components, handles, columns=2, width=WIDE, height=2.4),
         narrow=_compose(panels, _draw_components, handles, columns=1, width=NARROW, height=2.4),
