@@ -1,11 +1,14 @@
-"""Cost of training: replicates as a stack, probes, and the published U-Net's step.
+"""Cost of training: replicates as a stack and their bits, probes, checkpoints, the paper's U-Net.
 
     python benchmarks/training.py
 
 Ratios of CPU seconds on one thread, measured side by side in one run.
 """
 
+import tempfile
 import time
+from pathlib import Path
+from unittest import mock
 
 import torch
 
@@ -15,7 +18,7 @@ from genonset.noise import OrnsteinUhlenbeck
 from genonset.samplers import DDIM
 from genonset.seeds import generator
 from genonset.sources import Gaussian
-from genonset.training import Monitor, Recipe, train, train_together
+from genonset.training import Monitor, Recipe, _Run, train, train_together
 
 NOISE = OrnsteinUhlenbeck(horizon=2.0)
 DIM = 8
@@ -49,6 +52,63 @@ def stacks(steps: int = 60) -> None:
         pairs = [(cpu_seconds(alone), cpu_seconds(stacked)) for _ in range(3)]
         one, many = (min(found) / (steps * count) * 1e3 for found in zip(*pairs, strict=True))
         print(f"{f'{count}, {n}, {width}':28}{one:9.2f} ms{many:9.2f} ms{one / many:16.1f}")
+
+
+def bits(steps: int = 200) -> None:
+    """How far the weights of one replicate, the last of its stack, are from what they are alone,
+    and from what they are in a stack of one.
+    """
+
+    def weights(count: int, n: int, width: int) -> torch.Tensor:
+        members = list(reversed(range(max(1, count))))
+        sets = [torch.randn(n, DIM, generator=generator(r)) for r in members]
+        denoisers = []
+        for r in members:
+            torch.manual_seed(r)
+            denoisers += perceptrons(1, width)
+        noise, recipe = [generator(r) for r in members], Recipe(steps=steps)
+        if count:
+            train_together(denoisers, sets, recipe, generators=noise)
+        else:
+            train(denoisers[0], sets[0], recipe, generator=noise[0])
+        return torch.cat([p.detach().flatten() for p in denoisers[-1].network.parameters()])
+
+    print(f"\n{'n, width':12}{'1 - alone':>14}" + "".join(f"{f'{k} - 1':>14}" for k in (2, 4, 8)))
+    for n, width in [(16, 32), (32, 128), (16, 18), (16, 10)]:
+        alone, one, *more = (weights(count, n, width) for count in (0, 1, 2, 4, 8))
+        apart = [float((a - b).abs().max()) for a, b in [(one, alone), *((m, one) for m in more)]]
+        print(f"{f'{n}, {width}':12}" + "".join(f"{d:14.1e}" for d in apart))
+
+
+def checkpoints(steps: int = 1500) -> None:
+    """What writing costs a sweep's networks: wall time inside the writes over wall time of all."""
+    for name, network, shape, count in (
+        ("perceptron, width 128", ResidualMLP(DIM, 128), (128, DIM), steps),
+        ("U-Net, width 16, 8x8", UNet(1, 16), (16, 1, 8, 8), steps // 10),
+    ):
+        points = torch.randn(*shape, generator=generator(0))
+        spent, whole = [], time.monotonic()
+        save = _Run.save
+
+        def timed(run, file, monitor, spent=spent, save=save) -> None:
+            started = time.monotonic()
+            save(run, file, monitor)
+            spent.append(time.monotonic() - started)
+
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(_Run, "save", timed):
+            train(
+                NeuralDenoiser(network, NOISE),
+                points,
+                Recipe(steps=count),
+                generator=generator(0),
+                checkpoint=Path(folder) / "run.pt",
+                checkpoint_seconds=None,
+            )
+        whole = time.monotonic() - whole
+        print(
+            f"{name}: {len(spent)} checkpoints in {whole:.1f} s, {sum(spent) / whole:.2%} of the "
+            "time"
+        )
 
 
 def probes(steps: int = 3000, share: float = 0.05) -> None:
@@ -87,5 +147,7 @@ def published_unet(steps: int = 3, batch: int = 16) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     stacks()
+    bits()
     probes()
+    checkpoints()
     published_unet()

@@ -7,6 +7,7 @@ import tomllib
 import pytest
 import torch
 
+from genonset import spec
 from genonset.errors import ConfigError
 from genonset.spec import Cell, Sweep, catalogue, reproduction, shipped
 
@@ -191,10 +192,77 @@ def test_reproductions_use_the_grids_of_the_paper():
     for wrong in (
         {"name": "linear-d17"},
         {"name": "linear-d16", "variant": "correct"},
+        {"name": "digits", "variant": "published"},
         {"name": "linear-d16", "n": (1,)},
     ):
         with pytest.raises(ConfigError):
             reproduction(**wrong)
+
+
+def test_every_shipped_experiment_runs_by_its_name():
+    names = catalogue()["experiments"]
+    assert {"digits", "linear-d100-quirks", "mixture-training-time"} <= set(names)
+    for name, line in names.items():
+        whole = reproduction(name)
+        assert whole == shipped(name)
+        assert whole.name == name
+        assert line == line.strip()
+        assert 20 < len(line) <= 100
+        some = reproduction(name, n=whole.n[:1], replicates=2)
+        assert (some.n, some.replicates, some.replicates_at) == (whole.n[:1], 2, {})
+
+
+def test_more_replicates_at_some_sizes_are_cut_with_them(monkeypatch):
+    text = PLAIN.replace("seed = 3", "replicates_at = { 4 = 9, 8 = 5 }")
+    monkeypatch.setattr(spec, "_experiments", lambda: {"mine": f"# Of mine. More.\n{text}"})
+    assert reproduction("mine", n=(8,)).replicates_at == {8: 5}
+    assert reproduction("mine", replicates=3).replicates_at == {}
+    assert catalogue()["experiments"] == {"mine": "Of mine"}
+
+
+NETWORK = PLAIN.replace('"linear_one_step"', '"mlp"\nsteps = 5')
+
+
+@pytest.mark.parametrize(
+    ("nested", "dotted"),
+    [
+        ("[variants.x.model]\nsteps = 3", '[variants.x]\n"model.steps" = 3'),
+        (
+            '[variants.x.model]\nsteps = 3\nkind = "unet"\n[variants.x.model.sampler]\neta = 0.5',
+            '[variants.x]\n"model.kind" = "unet"\n"model.steps" = 3\n"model.sampler.eta" = 0.5',
+        ),
+        (
+            "[variants.x.source]\nspectrum = { kind = 'power_law', exponent = 1.0 }",
+            "[variants.x]\n'source.spectrum' = { kind = 'power_law', exponent = 1.0 }",
+        ),
+        ("[variants.x]\nseed = 4\n[variants.x.model.noise]\nhorizon = 3.0",
+         '[variants.x]\nseed = 4\n"model.noise.horizon" = 3.0'),
+        ('[variants.x.model]\nkind = "kernel"', '[variants.x]\n"model.kind" = "kernel"'),
+    ],
+)  # fmt: skip
+def test_nested_tables_of_a_variant_are_its_dotted_paths(tmp_path, nested, dotted):
+    one, other = (plain(tmp_path, f"{NETWORK}\n{form}") for form in (nested, dotted))
+    assert [c for _, c in one.cells()] == [c for _, c in other.cells()]
+    assert next(one.cells())[1].key != next(plain(tmp_path, NETWORK).cells())[1].key
+    again = tmp_path / "again.toml"
+    again.write_text(one.to_toml())
+    assert Sweep.from_toml(again) == one
+
+
+def test_a_variant_keeps_the_noise_where_its_kind_has_one(tmp_path):
+    text = NETWORK.replace('"ornstein_uhlenbeck"', '"ornstein_uhlenbeck"\nhorizon = 3.0')
+    text += '[variants.own.model]\nkind = "python"\ntarget = "mine:fit"\n'
+    text += '[variants.exact.model]\nkind = "exact"\n'
+    own, exact = (plain(tmp_path, text).measurement({"variant": v}) for v in ("own", "exact"))
+    assert own.model.kind == "python"
+    assert exact.model.noise.horizon == 3.0
+
+
+def test_refusals_name_the_path_in_the_file(tmp_path):
+    message = refusal(tmp_path, NETWORK.replace("steps = 5", "steps = 0"))
+    assert "  model.steps: Input should be greater than or equal to 1, got 0" in message
+    nested = f"{NETWORK}\n[variants.x.model]\nstepz = 3"
+    assert "  model.stepz: unknown option, did you mean steps?" in refusal(tmp_path, nested)
 
 
 def test_catalogue_describes_every_name():

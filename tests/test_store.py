@@ -93,6 +93,17 @@ def test_writers_of_shards_are_merged(tmp_path):
     assert len(Results(tmp_path / "run").records) == 2
 
 
+def test_a_sweep_that_is_not_resolved_is_refused(tmp_path):
+    open_sizes = {k: v for k, v in OPTIONS.items() if k != "n_original"}
+    digits = OPTIONS | {"source": {"kind": "digits"}}
+    for options in (open_sizes, digits):
+        sweep = Sweep.from_options(options)
+        with pytest.raises(ConfigError, match=r"not resolved.*resolve\(sweep\)"):
+            Store(tmp_path / "run", sweep)
+        assert not (tmp_path / "run").exists()
+    Store(tmp_path / "run", resolve(sweep)).close()
+
+
 def test_folder_of_another_spec_is_refused_and_left_alone(tmp_path):
     with Store(tmp_path / "run", SWEEP) as store:
         store.add(result(CELLS[0], delta=1.0))

@@ -82,6 +82,15 @@ def test_interrupt_keeps_what_was_done_and_resume_completes_it(tmp_path, referen
     assert table(tmp_path / "run") == reference
 
 
+def test_a_sweep_runs_into_its_own_store_only(tmp_path):
+    other = SWEEP.model_copy(update={"replicates": 3})
+    with Store(tmp_path / "run", SWEEP) as store:
+        with pytest.raises(ConfigError, match="opened for another sweep"):
+            run_sweep(other, store)
+        with pytest.raises(ConfigError, match=r"experiment\.resolve"):
+            run_sweep(SWEEP.model_copy(update={"n_original": None}), store)
+
+
 class OneBadCell(Executor):
     """Runs inline; one cell raises in the executor itself, as a lost Dask worker does."""
 

@@ -25,6 +25,8 @@ from genonset.training import (
     Probe,
     Recipe,
     _crossing,
+    _Keeper,
+    _Run,
     growth_exponent,
     train,
     train_together,
@@ -348,11 +350,78 @@ def _payload(file):
 
 def test_a_larger_budget_continues(tmp_path):
     file = tmp_path / "run.pt"
-    long_run(file, steps=30)
-    found, _ = long_run(file, steps=50)
-    assert torch.equal(found, long_run(steps=50)[0])
+    long_run(file, steps=31)
+    found, monitor = long_run(file, steps=50)
+    expected, seen = long_run(steps=50)
+    assert torch.equal(found, expected)
+    assert monitor.probes == seen.probes  # 31 is not on the grid of a run of 50
+    assert 31 not in [p.step for p in seen.probes]
     with pytest.raises(StoreError, match="step 50, beyond the budget of 40"):
         long_run(file, steps=40)
+
+
+def test_the_loss_reported_does_not_depend_on_where_a_run_was_cut(tmp_path):
+    def loss(steps, file=None, stop=math.inf):
+        return train(
+            fresh_denoiser(),
+            points(8),
+            Recipe(steps=steps),
+            generator=seeds.generator(0),
+            monitor=Monitor(points(8), points(8, name="h"), factor=1.0),
+            checkpoint=file,
+            until=lambda m: m.probes[-1].step >= stop,
+        ).loss
+
+    file = tmp_path / "run.pt"
+    loss(201, file, stop=199)
+    assert loss(201, file, stop=200) == loss(201, stop=200)
+    assert loss(400, file, stop=202) == loss(400, stop=202)  # four steps, three before the cut
+    assert loss(400, file, stop=202) == loss(400, stop=202)
+
+
+def test_dropout_goes_on_where_it_was(tmp_path):
+    def attempt(steps, file=None):
+        with seeds.global_draws(3):
+            network = nn.Sequential(nn.Linear(5, 16), nn.Dropout(0.5), nn.Linear(16, 4))
+            network.forward = lambda x, t: nn.Sequential.forward(
+                network, torch.cat([x, t[:, None]], 1)
+            )
+            denoiser = NeuralDenoiser(network, NOISE, clock=1.0)
+            train(
+                denoiser,
+                points(8),
+                Recipe(steps=steps),
+                generator=seeds.generator(0),
+                monitor=Monitor(points(8), points(8, name="h")),
+                checkpoint=file,
+            )
+        return weights(denoiser)
+
+    attempt(7, tmp_path / "run.pt")
+    assert torch.equal(attempt(12, tmp_path / "run.pt"), attempt(12))
+
+
+@pytest.mark.parametrize(("width", "pace"), [(16, 1.0), (512, 26.0)])
+def test_checkpoints_take_a_hundredth_of_the_time(tmp_path, monkeypatch, width, pace):
+    """A clock that counts: a step takes 0.1 s, a write of 1.6 million weights 0.2 s."""
+    clock, writes = [0.0], []
+    monkeypatch.setattr("genonset.training.time.monotonic", lambda: clock[0])
+    denoiser = fresh_denoiser(width=width)
+    run = _Run(denoiser, points(8), Recipe(steps=2000), seeds.generator(0))
+
+    def save(file, monitor):
+        clock[0] += 0.2
+        writes.append(clock[0])
+
+    run.save = save
+    keeper = _Keeper(tmp_path / "run.pt", None, run)
+    for step in range(1, 2001):
+        clock[0] += 0.1
+        keeper(None, last=step == 2000)
+    assert pace / 1.5 < writes[0] < 1.5 * pace  # by the size of the network
+    assert all(20.1 < b - a < 20.4 for a, b in itertools.pairwise(writes))
+    assert 0.2 * len(writes) <= 0.011 * clock[0]
+    assert not (tmp_path / "run.pt").exists()
 
 
 def test_a_run_that_stopped_early_stays_stopped(tmp_path):

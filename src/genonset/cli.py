@@ -510,11 +510,11 @@ def reproduce(
     name: Annotated[
         str,
         typer.Argument(
-            help="A shipped spec such as linear-d16, linear for both dimensions, or reviewers."
+            help="One of genonset list experiments; linear for both linear-d*; reviewers."
         ),
     ],
     variant: Annotated[
-        str, typer.Option(help="published, corrected or both; else a sampler, or both for all.")
+        str, typer.Option(help="One variant, such as published or corrected; both for all.")
     ] = "both",
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
@@ -655,10 +655,13 @@ def _list_theory(as_json: bool) -> None:
 @app.command(name="list")
 def list_names(
     what: Annotated[
-        str | None, typer.Argument(help="sources, noise, models, samplers, criteria or distances.")
+        str | None,
+        typer.Argument(
+            help="sources, noise, models, samplers, criteria, distances or experiments."
+        ),
     ] = None,
 ) -> None:
-    """The names a spec may use."""
+    """The names a spec may use, and the experiments that reproduce runs."""
     from genonset.spec import catalogue
 
     names = catalogue()

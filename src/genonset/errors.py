@@ -21,6 +21,10 @@ class StoreError(GenonsetError, RuntimeError):
     """A run folder or a results store cannot be used as asked."""
 
 
+class CheckpointError(StoreError):
+    """A checkpoint is damaged, of another run, or beyond the budget."""
+
+
 class DivergedError(GenonsetError, ArithmeticError):
     """A model or its samples stopped being finite numbers."""
 

@@ -13,6 +13,7 @@ it: one original set, one oracle and one sampling noise serve every n and model 
 so that differences between them are paired.
 """
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -20,6 +21,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -39,16 +41,18 @@ from genonset.criteria import (
 )
 from genonset.datasets import Dataset
 from genonset.distances import Smoothed
-from genonset.errors import ConfigError
+from genonset.errors import CheckpointError, ConfigError, StoreError
 from genonset.samplers import Sampler
 from genonset.sources import Empirical, Gaussian, GaussianMixture, Source
 from genonset.spec import (
     AnySource,
     Cell,
     ExactModel,
-    ImageModel,
+    FiniteSource,
+    FromPython,
     Measurement,
     NetworkModel,
+    OfFiles,
     Sweep,
 )
 from genonset.tensors import Samples, Vectors, flatten
@@ -70,6 +74,7 @@ class Result:
         values: role -> criterion -> number.
         seconds: process time it took.
         common: numbers the other cells of its `common_key` need not compute again.
+        note: what the run's log should say of it.
     """
 
     key: str
@@ -78,6 +83,7 @@ class Result:
     traceback: str = ""
     seconds: float = 0.0
     common: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +149,19 @@ def draw_points(cell: Cell) -> Points:
     return Points(**sets, original=original, oracle=oracle)
 
 
-def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
+def run_cell(
+    cell: Cell, common: Mapping[str, float] | None = None, *, checkpoint: Path | None = None
+) -> Result:
     """Fit, generate and measure; the same cell gives the same numbers.
 
     Args:
         cell: with its sizes resolved (see `resolve`).
         common: the `common` of a result with the same `common_key`, to save work.
+        checkpoint: where the training of a network is kept, and taken up again: a file for the
+            cells of one `family`; a second network (see `twin_file`) has one beside it.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or of another training.
     """
     started = time.process_time()
     common = dict(common or {})
@@ -179,7 +192,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
         reference(rows, width) for rows in (points.training, points.held_out, points.null)
     )
 
-    model, memorizer, oracle = _generators(cell, points)
+    model, memorizer, oracle = _generators(cell, points, checkpoint)
     wants_samples = bool(set(cell.measured) & NEED_SAMPLES) or model.law is None
     nothing = points.training[:0]
 
@@ -195,7 +208,7 @@ def run_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
             {"training": points.training, "generated": drawn},
             allow_mixed_units=cell.allow_mixed_units,
         )
-    twins = _twins(cell, points, noise) if "overlap" in cell.measured else {}
+    twins = _twins(cell, points, noise, checkpoint) if "overlap" in cell.measured else {}
 
     def scene(role: str, generated: Generated, drawn: Vectors, training: Reference) -> Scene:
         return Scene(
@@ -266,9 +279,11 @@ def _training_width(cell: Cell, points: Points, std: float) -> float:
     )
 
 
-def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Generated]:
+def _generators(
+    cell: Cell, points: Points, checkpoint: Path | None
+) -> tuple[Generated, Generated, Generated]:
     """The model and the two poles between which it lies."""
-    model = _fit(cell, points, points.training, "training noise")
+    model = _fit(cell, points, points.training, "training noise", checkpoint)
     memorizer = Generated(
         draw=lambda n, g: points.training[torch.randint(len(points.training), (n,), generator=g)],
         law=Smoothed(points=points.training, bandwidth=0.0),
@@ -281,7 +296,9 @@ def _generators(cell: Cell, points: Points) -> tuple[Generated, Generated, Gener
     return model, cell.model.judge(memorizer), cell.model.judge(oracle)
 
 
-def _fit(cell: Cell, points: Points, rows: Vectors, noise: str) -> Generated:
+def _fit(
+    cell: Cell, points: Points, rows: Vectors, noise: str, checkpoint: Path | None
+) -> Generated:
     """The cell's model fitted to some rows; a network is watched where the cell asks when.
 
     A network starts from the first number of its training noise, which `kept_for` may take from
@@ -298,12 +315,11 @@ def _fit(cell: Cell, points: Points, rows: Vectors, noise: str) -> Generated:
         return model.ideal(source)
     if not isinstance(model, NetworkModel):
         return model.fit(rows, generator=generator)
-    world, wants_images = build(cell.source), isinstance(model, ImageModel)
+    world = build(cell.source)
+    images = world if isinstance(world, Dataset) and model.takes_images(world.shape) else None
 
     def shaped(rows: Vectors) -> Samples:
-        if isinstance(world, Dataset):
-            rows = world.restore(rows) if wants_images else rows
-        return model.shaped(rows)
+        return model.shaped(rows if images is None else images.restore(rows))
 
     def monitor(sampler: Sampler) -> Monitor | None:
         if rows is not points.training or not {"tau_gen", "tau_mem"} & set(cell.measured):
@@ -318,9 +334,13 @@ def _fit(cell: Cell, points: Points, rows: Vectors, noise: str) -> Generated:
         )
 
     fitted = model.fit(
-        shaped(rows), generator=generator, initialization=initialization, monitor=monitor
+        shaped(rows),
+        generator=generator,
+        initialization=initialization,
+        monitor=monitor,
+        checkpoint=checkpoint,
     )
-    kept = world.kept if isinstance(world, Dataset) and wants_images else None
+    kept = None if images is None else images.kept
 
     def draw(n: int, noise: torch.Generator) -> Vectors:
         drawn = flatten(fitted.draw(n, noise))
@@ -338,10 +358,16 @@ def _exact_law(cell: Cell, training: Vectors) -> Gaussian | GaussianMixture | Em
     return Empirical(training)
 
 
-def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
+def twin_file(checkpoint: Path) -> Path:
+    """Beside a cell's checkpoint, that of the network which the overlap is measured with."""
+    return checkpoint.with_stem(f"{checkpoint.stem}-twin")
+
+
+def _twins(cell: Cell, points: Points, noise, checkpoint: Path | None) -> dict[str, Vectors]:
     """For the overlap: the same generators had they seen the disjoint null set."""
     n = cell.n_generated or 0
-    twin = _fit(cell, points, points.null, "twin training noise")
+    file = None if checkpoint is None else twin_file(checkpoint)
+    twin = _fit(cell, points, points.null, "twin training noise", file)
     return {
         "model": twin.draw(n, noise()),
         "memorizer": points.null[torch.randint(len(points.null), (n,), generator=noise())],
@@ -349,43 +375,88 @@ def _twins(cell: Cell, points: Points, noise) -> dict[str, Vectors]:
     }
 
 
-def attempt_cell(cell: Cell, common: Mapping[str, float] | None = None) -> Result:
-    """`run_cell` on one thread, with any exception kept as a failed result."""
+def attempt_cell(
+    cell: Cell, common: Mapping[str, float] | None = None, checkpoint: Path | None = None
+) -> Result:
+    """`run_cell` on one thread, with any exception kept as a failed result.
+
+    A checkpoint that cannot be taken up costs time and no numbers: it is removed, the training
+    starts again, and the result says so. A cell that fails would fail again: its checkpoint is
+    removed too, unless it could not be written. Where its folder is out of reach, as from a
+    cluster without a shared disk, there is none.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    if checkpoint is not None and not checkpoint.parent.is_dir():
+        checkpoint = None
     try:
-        return run_cell(cell, common)
-    except Exception:
+        return run_cell(cell, common, checkpoint=checkpoint)
+    except CheckpointError as error:
+        gone = remove_checkpoint(checkpoint)
+        again = attempt_cell(cell, common, checkpoint if gone else None)
+        return replace(again, note=f"trained from the start: {error}")
+    except Exception as error:
+        if not isinstance(error, StoreError):
+            remove_checkpoint(checkpoint)
         return Result(key=cell.key, status="failed", traceback=traceback.format_exc())
     finally:
         torch.set_num_threads(threads)
 
 
+def remove_checkpoint(checkpoint: Path | None) -> bool:
+    """Remove what a family of cells kept of its training, and drafts that a kill left behind;
+    whether it is gone.
+    """
+    if checkpoint is None:
+        return True
+    files = [checkpoint, twin_file(checkpoint)]
+    files += [file.with_name(f"{file.name}.part") for file in files]
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+    return not any(file.exists() for file in files)
+
+
 def resolve(sweep: Sweep) -> Sweep:
     """Fill in what a spec left open, and refuse what cannot run, before anything runs.
 
-    Sizes get their defaults (for finite data, what its halves allow); data sets and python models
-    the hash of their content, so that a run folder says exactly what it holds.
+    Sizes get their defaults (for finite data, what its halves allow); data sets and models of the
+    user's own the hash of their content, so that a run folder says exactly what it holds.
 
     Raises:
         DataError: unreadable data, or sizes that do not fit, with the largest that do.
-        ConfigError: data or a python model whose content is not what the spec's sha256 says, or
-            a python model that cannot be imported.
+        ConfigError: data or a model whose content is not what the spec's sha256 says, or a model
+            that cannot be imported.
     """
+    sweep = _with_source(sweep)
+    contents, digests = dict(sweep.contents), {}
+    for measurement in map(sweep.measurement, sweep.settings()):
+        world = build(measurement.source)
+        if isinstance(world, Dataset):
+            _fitting_split(sweep, world)
+        for table in (measurement.source, measurement.model):
+            if not isinstance(table, OfFiles):
+                continue
+            name = table.content_name
+            digests[name] = digests.get(name) or _content(table)
+            _require_unchanged(table, digests[name])
+            if table.sha256 is None:
+                contents[name] = digests[name]
+    return sweep.model_copy(update={"contents": contents})
+
+
+def _content(table: OfFiles) -> str:
+    """The sha256 of finite data, or of the file of a model."""
+    if isinstance(table, FromPython):
+        return table.content()
+    world = _build(table.model_dump_json())
+    assert isinstance(world, Dataset)
+    return hashlib.sha256(flatten(world.points).numpy().tobytes()).hexdigest()
+
+
+def _with_source(sweep: Sweep) -> Sweep:
+    """The sizes, and the content of the source that the table of the spec names."""
     world = build(sweep.source)
-    for setting in sweep.settings():
-        measurement = sweep.measurement(setting)
-        other = build(measurement.source)
-        if isinstance(other, Dataset):
-            _fitting_split(sweep, other)
-        if measurement.model.kind == "python":
-            measurement.model.content()
-    if sweep.model.kind == "python":
-        digest = sweep.model.content()
-        _require_unchanged(f"The file of {sweep.model.target}", sweep.model.sha256, digest)
-        sweep = sweep.model_copy(
-            update={"model": sweep.model.model_copy(update={"sha256": digest})}
-        )
     if isinstance(world, Source):
         sizes = {
             "n_original": sweep.n_original or N_ORIGINAL,
@@ -393,9 +464,9 @@ def resolve(sweep: Sweep) -> Sweep:
         }
         return sweep.model_copy(update=sizes)
     split = _fitting_split(sweep, world)
-    digest = hashlib.sha256(flatten(world.points).numpy().tobytes()).hexdigest()
-    stated = getattr(sweep.source, "sha256", None)
-    _require_unchanged(f"The data of source {sweep.source.kind!r}", stated, digest)
+    assert isinstance(sweep.source, FiniteSource)
+    digest = _content(sweep.source)
+    _require_unchanged(sweep.source, digest)
     return sweep.model_copy(
         update={
             "n_original": len(split.original),
@@ -405,8 +476,11 @@ def resolve(sweep: Sweep) -> Sweep:
     )
 
 
-def _require_unchanged(what: str, stated: str | None, digest: str) -> None:
+def _require_unchanged(table: OfFiles, digest: str) -> None:
+    stated = table.sha256
     if stated not in (None, digest):
+        python = isinstance(table, FromPython)
+        what = f"The file of {table.target}" if python else f"The data of {table.content_name}"
         raise ConfigError(
             f"{what} changed: sha256 is {digest[:12]}..., the spec says {stated[:12]}.... "
             "Restore it, or use a new run folder."

@@ -12,8 +12,13 @@ False
 
 import hashlib
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+_global_generator = threading.RLock()
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -25,3 +30,13 @@ def derive(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator that belongs to one named draw of one experiment."""
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def global_draws(seed: int) -> Iterator[None]:
+    """Seed the global CPU generator for code that draws from it, such as a network's first weights
+    and its dropout; afterwards it is as it was. One thread at a time.
+    """
+    with _global_generator, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -11,6 +11,7 @@ import importlib.util
 import itertools
 import json
 import math
+import textwrap
 import tomllib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,7 @@ from pydantic import (
 )
 from torch import nn
 
-from genonset import datasets, distances
+from genonset import datasets, distances, seeds
 from genonset.criteria import CRITERIA, GROUPS, Generated
 from genonset.datasets import Dataset
 from genonset.denoisers import (
@@ -82,6 +83,17 @@ class Table(BaseModel):
     """One table of a spec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class OfFiles(Table):
+    """A table that stands for files; the `sha256` of their content is filled in by a run."""
+
+    sha256: str | None = None
+
+    @property
+    def content_name(self) -> str:
+        """What `Sweep.contents` calls it."""
+        return self.model_dump_json(exclude={"sha256"})
 
 
 # -- noise -------------------------------------------------------------------------------------
@@ -311,10 +323,8 @@ class CircleSource(Table):
         return Circle(self.dim, self.noise)
 
 
-class FiniteSource(Table):
-    """A finite data set, split disjointly; `sha256` of its content is filled in by a run."""
-
-    sha256: str | None = None
+class FiniteSource(OfFiles):
+    """A finite data set, split disjointly."""
 
 
 class DigitsSource(FiniteSource):
@@ -437,12 +447,14 @@ class LinearOneStepPublished(Table):
         return self.arithmetic.judge(oracle.law) if isinstance(oracle.law, Gaussian) else oracle
 
 
-class PythonModel(Table):
-    """Your own: `target` names fit(training, *, generator) -> sample(n, generator)."""
+class FromPython(OfFiles):
+    """A model made by a function of the user's own, named as module:function."""
 
-    kind: Literal["python"]
     target: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    sha256: str | None = None
+
+    @property
+    def content_name(self) -> str:
+        return self.target
 
     def content(self) -> str:
         """The sha256 of the module's file, once the function in it was found.
@@ -459,6 +471,12 @@ class PythonModel(Table):
                 f"{self.target}: importing it failed with {type(error).__name__}: {error}."
             ) from error
         return hashlib.sha256(_module_path(self.target).read_bytes()).hexdigest()
+
+
+class PythonModel(FromPython):
+    """Your own: `target` names fit(training, *, generator) -> sample(n, generator)."""
+
+    kind: Literal["python"]
 
     def fit(self, training: Vectors, *, generator: torch.Generator) -> Generated:
         """Fit by the named function; what it samples is checked when it is drawn."""
@@ -611,7 +629,6 @@ class NetworkModel(Table, ABC):
     """
 
     noise: AnyNoise = OrnsteinUhlenbeckNoise()
-    target: Target = "noise"
     steps: Count | None = None
     epochs: Count | None = None
     batch: Count | Literal["full"] = "full"
@@ -620,7 +637,6 @@ class NetworkModel(Table, ABC):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     stop_once_memorized: bool = False
-    width: Annotated[int, Field(ge=2, multiple_of=2)]
     sampler: SamplerTable = SamplerTable()
 
     @model_validator(mode="after")
@@ -645,9 +661,18 @@ class NetworkModel(Table, ABC):
             ema=self.ema,
         )
 
+    @property
+    @abstractmethod
+    def answer(self) -> Target:
+        """What the network predicts."""
+
     @abstractmethod
     def build(self, shape: tuple[int, ...]) -> nn.Module:
         """A fresh network for points of a shape, from the global generator."""
+
+    def takes_images(self, shape: tuple[int, ...]) -> bool:
+        """Whether it is given finite data of this shape as they came, not as vectors."""
+        return False
 
     def shaped(self, rows: Samples) -> Samples:
         """Data points as the network takes them."""
@@ -660,28 +685,39 @@ class NetworkModel(Table, ABC):
         generator: torch.Generator,
         initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
+        checkpoint: Path | None = None,
     ) -> Generated:
         """Train on points, shaped for the network; the facts say what it took.
 
-        The weights start from the first number of `initialization`, or else of `generator`.
+        The weights start from the first number of `initialization`, or else of `generator`, whose
+        first number seeds what the network itself draws in training, such as its dropout.
         """
         noise, shape = self.noise.build(), tuple(training.shape[1:])
         seed = int(torch.randint(2**62, (), generator=generator))
+        initial = seed
         if initialization is not None:
-            seed = int(torch.randint(2**62, (), generator=initialization))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            denoiser = NeuralDenoiser(self.build(shape), noise, self.target)
+            initial = int(torch.randint(2**62, (), generator=initialization))
         sampler = self.sampler.build(noise)
         watch = monitor(sampler)
-        done = train(
-            denoiser,
-            training,
-            self.recipe,
-            generator=generator,
-            monitor=watch,
-            until=(lambda m: m.tau_mem.high is not None) if self.stop_once_memorized else None,
-        )
+        with seeds.global_draws(initial):
+            denoiser = NeuralDenoiser(self.build(shape), noise, self.answer)
+            if initial != seed:
+                torch.manual_seed(seed)
+            done = train(
+                denoiser,
+                training,
+                self.recipe,
+                generator=generator,
+                monitor=watch,
+                until=(lambda m: m.tau_mem.high is not None) if self.stop_once_memorized else None,
+                checkpoint=checkpoint,
+                checkpoint_seconds=None,
+            )
+
+        def draw(n: int, g: torch.Generator) -> Samples:
+            with seeds.global_draws(g.initial_seed()):
+                return sampler.sample(done.denoiser, n, generator=g)
+
         facts = {
             "n_parameters": float(done.n_parameters),
             "n_steps": float(done.steps),
@@ -689,9 +725,7 @@ class NetworkModel(Table, ABC):
         }
         if watch is not None:
             facts |= watch.tau_gen.facts("tau_gen") | watch.tau_mem.facts("tau_mem")
-        return Generated(
-            draw=lambda n, g: sampler.sample(done.denoiser, n, generator=g), facts=facts
-        )
+        return Generated(draw=draw, facts=facts)
 
     def limit(self, source: Gaussian) -> None:
         """Unknown."""
@@ -701,7 +735,45 @@ class NetworkModel(Table, ABC):
         return oracle
 
 
-class MLPModel(NetworkModel):
+class ShippedNetwork(NetworkModel):
+    """A network of this package; `target` is what it predicts."""
+
+    target: Target = "noise"
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+
+    @property
+    def answer(self) -> Target:
+        return self.target
+
+
+class OwnNetwork(FromPython, NetworkModel):
+    """Your own: `target` names build(shape) -> nn.Module with forward(x, t)."""
+
+    kind: Literal["network"]
+    predicts: Target = "noise"
+
+    @property
+    def answer(self) -> Target:
+        return self.predicts
+
+    def build(self, shape: tuple[int, ...]) -> nn.Module:
+        network = _resolve(self.target)(shape)
+        if not isinstance(network, nn.Module):
+            raise ConfigError(
+                f"{self.target} returned {type(network).__name__}; it must return a "
+                "torch.nn.Module with forward(x, t) for points x of the shape it is given."
+            )
+        return network
+
+    def takes_images(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) > 1
+
+    def shaped(self, rows: Samples) -> Samples:
+        """Vectors as they are, images as channels x height x width."""
+        return rows[:, None] if rows.ndim == 3 else rows
+
+
+class MLPModel(ShippedNetwork):
     """A residual perceptron on vectors, W (2d + 13) + d + 6W² parameters."""
 
     kind: Literal["mlp"]
@@ -711,7 +783,7 @@ class MLPModel(NetworkModel):
         return ResidualMLP(math.prod(shape), self.width)
 
 
-class ImageModel(NetworkModel):
+class ImageModel(ShippedNetwork):
     """The U-Net with its options, whatever its criteria."""
 
     width: Annotated[int, Field(ge=2, multiple_of=2)] = 64
@@ -720,6 +792,9 @@ class ImageModel(NetworkModel):
 
     def build(self, shape: tuple[int, ...]) -> nn.Module:
         return UNet(shape[0], self.width, attention=self.attention)
+
+    def takes_images(self, shape: tuple[int, ...]) -> bool:
+        return True
 
     def shaped(self, rows: Samples) -> Samples:
         """Images as they are; vectors as square images.
@@ -775,11 +850,15 @@ class UNetPublished(ImageModel):
         generator: torch.Generator,
         initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
+        checkpoint: Path | None = None,
     ) -> Generated:
         """Train on the points that are not set aside; the criteria follow the published code."""
-        trained = self.arithmetic.trained(training)
         fitted = super().fit(
-            trained, generator=generator, initialization=initialization, monitor=monitor
+            self.arithmetic.trained(training),
+            generator=generator,
+            initialization=initialization,
+            monitor=monitor,
+            checkpoint=checkpoint,
         )
         return self.judge(fitted)
 
@@ -833,6 +912,7 @@ AnyModel = Annotated[
     | ExactModel
     | KernelModel
     | PythonModel
+    | OwnNetwork
     | MLPModel
     | UNetModel
     | UNetPublished,
@@ -931,6 +1011,18 @@ class Cell(Measurement):
         return self.replicate // self.kept_for.get(draw, 1)
 
     @property
+    def family(self) -> str | None:
+        """Equal for cells that differ in their network's budget alone: those with a larger one
+        continue the training of those with a smaller. None without a network.
+        """
+        if not isinstance(self.model, NetworkModel):
+            return None
+        options = self.model_dump(mode="json")
+        unit = self.model.recipe.budget
+        options["model"][unit] = "any"
+        return _digest([SCHEMA, options])
+
+    @property
     def common_key(self) -> str:
         """Equal for cells that share the original set and its kernel width."""
         shared = {"seed", "replicate", "source", "n_original", "n_generated", "bandwidth"}
@@ -951,7 +1043,9 @@ class Sweep(Measurement):
 
     `axes` maps dotted option paths to lists of values; `variants` maps names to tables of dotted
     option paths, each a model or source to compare on the same data. `replicates_at` maps sizes to
-    their own number of replicates, for more of them where they tell most.
+    their own number of replicates, for more of them where they tell most. `contents`, which a run
+    fills in, maps models of the user's own, and data that the table of the source does not name,
+    to the sha256 of their files.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
@@ -960,6 +1054,7 @@ class Sweep(Measurement):
     replicates_at: dict[int, Count] = {}
     axes: dict[str, tuple[Any, ...]] = {}
     variants: dict[str, dict[str, Any]] = {}
+    contents: dict[str, str] = {}
     headline: str | None = None
 
     @model_validator(mode="after")
@@ -1075,14 +1170,29 @@ class Sweep(Measurement):
     def measurement(self, setting: Mapping[str, Any]) -> Measurement:
         """This sweep's options at one combination of variant and axis values."""
         options = self.model_dump(mode="json", include=set(Measurement.model_fields))
-        changes = dict(self.variants.get(setting.get("variant", ""), {}))
-        changes |= {path: value for path, value in setting.items() if path != "variant"}
-        for path, value in changes.items():
-            _assign(options, path, value)
+        _merge(options, self.variants.get(setting.get("variant", ""), {}))
+        for path, value in setting.items():
+            if path != "variant":
+                _assign(options, path, value)
         try:
-            return Measurement.model_validate(options)
+            found = Measurement.model_validate(options)
         except ValidationError as error:
             raise ConfigError(_explain(error, Measurement, f"the spec at {setting}")) from None
+        known = {
+            part: table.model_copy(update={"sha256": self.contents[table.content_name]})
+            for part, table in (("source", found.source), ("model", found.model))
+            if isinstance(table, OfFiles) and table.content_name in self.contents
+        }
+        return found.model_copy(update=known) if known else found
+
+    @property
+    def resolved(self) -> bool:
+        """Whether all that `experiment.resolve` fills in, sizes and contents, is known."""
+        found = [self.measurement(setting) for setting in self.settings()]
+        tables = [table for m in found for table in (m.source, m.model)]
+        return all(m.n_original and m.n_generated for m in found) and all(
+            table.sha256 for table in tables if isinstance(table, OfFiles)
+        )
 
     def cells(self) -> Iterator[tuple[dict[str, Any], Cell]]:
         """All cells with their variant and axis values, replicate by replicate."""
@@ -1112,17 +1222,34 @@ class Sweep(Measurement):
         return _toml(self.model_dump(mode="json", exclude_none=True))
 
 
+def _merge(options: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Set the dotted paths and nested tables of a variant; the kinds of outer tables first."""
+    for path in sorted(changes, key=lambda p: (p.split(".")[-1] != "kind", p.count("."))):
+        place = options
+        for name in path.split("."):
+            place = place.get(name) if isinstance(place, dict) else None
+        if isinstance(place, dict) and isinstance(changes[path], dict):
+            _merge(options, {f"{path}.{name}": value for name, value in changes[path].items()})
+        else:
+            _assign(options, path, changes[path])
+
+
 def _assign(options: dict[str, Any], path: str, value: Any) -> None:
-    """Set a dotted path; giving a table a new `kind` drops the options of the old kind."""
+    """Set a dotted path; a new `kind` of a table drops the options of the old one but its noise,
+    and any change what is known of its files.
+    """
     *tables, last = path.split(".")
     for table in tables:
         options = options.setdefault(table, {})
         if not isinstance(options, dict):
             raise ConfigError(f"axis {path!r}: {table!r} is not a table of options.")
     if last == "kind" and options.get("kind") != value:
-        kept = {k: v for k, v in options.items() if k == "noise"}
+        keeps = any(value in _literal(t) and "noise" in t.model_fields for t in _KINDS)
+        kept = {k: v for k, v in options.items() if k == "noise" and keeps}
         options.clear()
         options.update(kept)
+    if last != "sha256":
+        options.pop("sha256", None)
     options[last] = value
 
 
@@ -1131,7 +1258,7 @@ def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
     lines = []
     for problem in error.errors():
         path = [str(p) for p in problem["loc"]]
-        where = ".".join(path) or "the spec as a whole"
+        where = ".".join(_in_file(model, path)) or "the spec as a whole"
         message = problem["msg"].removeprefix("Value error, ")
         match problem["type"]:
             case "extra_forbidden":
@@ -1158,6 +1285,16 @@ def _explain(error: ValidationError, model: type[Table], origin: str) -> str:
                 message += f", got {problem['input']!r}"
         lines.append(f"  {where}: {message}")
     return f"{origin} was refused:\n" + "\n".join(dict.fromkeys(lines))
+
+
+def _in_file(model: type[Table], path: list[str]) -> list[str]:
+    """A path of pydantic locations without the union members that it names."""
+    found = []
+    for i, step in enumerate(path):
+        options = _allowed(model, path[:i])
+        if i + 1 == len(path) or step in options or step.isdigit() or not options:
+            found.append(step)
+    return found
 
 
 def _allowed(model: type[Table], path: list[str]) -> list[str]:
@@ -1212,6 +1349,7 @@ MODELS: list[type[Table]] = [
     ExactModel,
     KernelModel,
     PythonModel,
+    OwnNetwork,
     MLPModel,
     UNetModel,
     UNetPublished,
@@ -1228,19 +1366,29 @@ def shipped(name: str) -> Sweep:
     Raises:
         ConfigError: there is none of that name; the message lists them.
     """
-    folder = resources.files("genonset") / "experiments"
-    names = sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
+    texts = _experiments()
+    if name not in texts:
+        near = difflib.get_close_matches(name, texts, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"There is no experiment {name!r}.{guess} There are {', '.join(names)}; reproduce "
-            "also takes linear for linear-d16 and linear-d100 together, and reviewers."
+            f"There is no experiment {name!r}.{guess} There are {', '.join(texts)}, linear for "
+            "linear-d16 and linear-d100 together, and reviewers for all behind docs/reviewers.md."
         )
-    text = (folder / f"{name}.toml").read_text(encoding="utf-8")
-    return Sweep.from_options(tomllib.loads(text), origin=name)
+    return Sweep.from_options(tomllib.loads(texts[name]), origin=name)
+
+
+def _experiments() -> dict[str, str]:
+    """The specs that come with the package, by name."""
+    folder = resources.files("genonset") / "experiments"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def _first_sentence(text: str) -> str:
+    """Of the comment that opens a spec."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    return textwrap.shorten(comment.partition(". ")[0].removesuffix("."), 100, placeholder=" ...")
 
 
 def reproduction(
@@ -1263,8 +1411,9 @@ def reproduction(
     options = sweep.model_dump(mode="json", exclude_none=True)
     if variant != "both":
         if variant not in sweep.variants:
-            known = [*sweep.variants, "both"]
-            raise ConfigError(f"{name} has no variant {variant!r}; use {', '.join(known)}.")
+            raise ConfigError(
+                f"Unknown variant {variant!r}; use {', '.join([*sweep.variants, 'both'])}."
+            )
         options["variants"] = {variant: sweep.variants[variant]}
     if quick and replicates is None:
         whole = max(s for s in (1, *sweep.kept_for.values()) if s < max(sweep.replicates, 2))
@@ -1272,11 +1421,13 @@ def reproduction(
         replicates = min(replicates, sweep.replicates)
     changes = {"n": n, "replicates": replicates, "seed": seed}
     options |= {k: v for k, v in changes.items() if v is not None}
+    more = {} if replicates else sweep.replicates_at
+    options["replicates_at"] = {k: v for k, v in more.items() if k in options["n"]}
     return Sweep.from_options(options, origin=f"reproduce {name}")
 
 
 def catalogue() -> dict[str, dict[str, str]]:
-    """Every name a spec may use, with one line on each."""
+    """Every name a spec may use, and the specs that ship, with one line on each."""
 
     def tables(*kinds: type[Table]) -> dict[str, str]:
         return {_literal(t)[0]: (t.__doc__ or "").splitlines()[0] for t in kinds}
@@ -1295,6 +1446,7 @@ def catalogue() -> dict[str, dict[str, str]]:
             name: (getattr(distances, name).__doc__ or "").splitlines()[0]
             for name in [*distances.SYMMETRIC, *distances.ASYMMETRIC]
         },
+        "experiments": {name: _first_sentence(text) for name, text in _experiments().items()},
     }
 
 

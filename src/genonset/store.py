@@ -2,6 +2,7 @@
 
     RUN/spec.toml        the resolved spec
     RUN/results*.sqlite  one file per writer, merged on read
+    RUN/checkpoints/     the networks that are being trained
     RUN/figures/, report.html, run.log
 
 One row a cell, committed as cells finish; a killed writer loses at most the last second. Numbers
@@ -28,9 +29,9 @@ from genonset import verdict
 from genonset.criteria import DERIVED, ROLES, criterion_onset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import Estimate, variance_components
-from genonset.experiment import Result, floor_values
+from genonset.experiment import Result, floor_values, remove_checkpoint
 from genonset.onset import Onset, Scaling, fit_scaling
-from genonset.spec import Sweep
+from genonset.spec import Cell, Sweep
 
 if TYPE_CHECKING:
     import pandas
@@ -55,6 +56,7 @@ class Store:
         shard: (i, k) for the i-th of k fixed parts.
 
     Raises:
+        ConfigError: a spec that is not resolved: its cells could not be found again.
         StoreError: a folder of another spec, in use by another process, of a newer version,
             or one that cannot be written.
     """
@@ -62,7 +64,13 @@ class Store:
     def __init__(
         self, folder: str | Path, sweep: Sweep, *, shard: tuple[int, int] | None = None
     ) -> None:
-        self.folder = Path(folder)
+        if not sweep.resolved:
+            raise ConfigError(
+                f"The sweep {sweep.name!r} is not resolved: its sizes or the content of its files "
+                "are open, and its cells could not be found again. Pass "
+                "genonset.experiment.resolve(sweep) to the store and to run_sweep."
+            )
+        self.folder, self.sweep = Path(folder), sweep
         name = f"results-{shard[0]}of{shard[1]}.sqlite" if shard else "results.sqlite"
         self.path = self.folder / name
         self._lock = self.path.with_suffix(".lock")
@@ -139,6 +147,23 @@ class Store:
     def done_keys(self) -> set[str]:
         """Keys of the cells that any writer of this folder has finished well."""
         return {row.key for row in _read_rows(self.folder) if row.status == "done"}
+
+    def checkpoint(self, cell: Cell) -> Path | None:
+        """Where the network of a cell is kept while it is trained; None without a network."""
+        if cell.family is None:
+            return None
+        folder = self.folder.absolute() / "checkpoints"
+        with contextlib.suppress(OSError):
+            folder.mkdir(exist_ok=True)
+        return folder / f"{cell.family}.pt"
+
+    def remove_checkpoints(self, unfinished: Iterable[Cell]) -> None:
+        """Remove every checkpoint but those of some cells."""
+        folder = self.folder / "checkpoints"
+        if folder.is_dir():
+            kept = {cell.family for cell in unfinished}
+            for family in {path.name[:24] for path in folder.iterdir()} - kept:
+                remove_checkpoint(folder / f"{family}.pt")
 
     def close(self) -> None:
         """Flush and release the folder."""
@@ -221,9 +246,10 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
         and all(there.replicates_of(n) <= wanted.replicates_of(n) for n in there.n)
         and there.variants.items() <= wanted.variants.items()
         and bool(there.variants) == bool(wanted.variants)
+        and there.contents.items() <= wanted.contents.items()
     )
     free = {"name", "headline"} | (
-        {"n", "replicates", "replicates_at", "variants"} if grows else set()
+        {"n", "replicates", "replicates_at", "variants", "contents"} if grows else set()
     )
     changed = [k for k in new if old.get(k) != new[k] and k not in free]
     if changed and any(row.status == "done" for row in _read_rows(folder)):

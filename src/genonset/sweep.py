@@ -5,6 +5,10 @@ are under way at a time; each result is stored as it arrives, failed ones with t
 and the sweep goes on. Cells that share an original set (`Cell.common_key`) wait for the first of
 them, which computes what they have in common. A broken process pool is rebuilt, and the cells
 that were under way are tried once more, alone.
+
+The training of a network is kept in the run folder and taken up from there. Cells that differ in
+the budget of their network alone (`Cell.family`) run one after another, the smaller budget first:
+each continues where the one before it stopped, and its numbers are those of a run of its own.
 """
 
 import collections
@@ -17,13 +21,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 import genonset
 from genonset.errors import ConfigError
-from genonset.experiment import Result, attempt_cell
+from genonset.experiment import Result, attempt_cell, remove_checkpoint
 from genonset.spec import Cell, Sweep
 from genonset.store import Store
 
@@ -138,12 +143,19 @@ def run_sweep(
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, after everything finished was stored.
+        ConfigError: a sweep that is not the one the store was opened for.
         StoreError: if results cannot be written; committed ones are safe.
     """
+    if sweep != store.sweep:
+        raise ConfigError(
+            f"The store of {store.folder} was opened for another sweep. Resolve the sweep once, "
+            "with genonset.experiment.resolve, and pass that to both."
+        )
     started = time.monotonic()
     finished = store.done_keys()
     cells = cells_of_shard(sweep, shard)
-    queue = _Queue([cell for cell in cells if cell.key not in finished])
+    store.remove_checkpoints(cell for _, cell in sweep.cells() if cell.key not in finished)
+    queue = _Queue([cell for cell in cells if cell.key not in finished], store.checkpoint)
     resumed = len(cells) - len(queue)
     counts = collections.Counter(done=resumed)
 
@@ -162,9 +174,15 @@ def run_sweep(
     )
     results = _inline(queue) if executor is None else _in_parallel(queue, executor)
     try:
-        for result in results:
+        for cell, result in results:
             store.add(result)
+            if cell.family is not None:
+                store.flush()  # before a cell that waits for this one moves their checkpoint on
+                if result.status == "done" and queue.ends_family(cell):
+                    remove_checkpoint(store.checkpoint(cell))
             counts[result.status] += 1
+            if result.note:
+                store.log(f"cell {result.key}: {result.note}")
             if result.status == "failed":
                 store.log(f"cell {result.key} failed: {result.traceback.strip().splitlines()[-1]}")
             if on_progress:
@@ -175,70 +193,100 @@ def run_sweep(
     return progress()
 
 
-class _Queue:
-    """Cells in order, each with the common numbers of its group once its first cell gave them."""
+Task = tuple[Cell, dict[str, float], Path | None]
+"""What `attempt_cell` takes."""
 
-    def __init__(self, cells: list[Cell]) -> None:
+
+class _Queue:
+    """Cells in order. One waits for another of its family with the next smaller budget, or else
+    for the first cell of its group, which gives the numbers that the group has in common.
+    """
+
+    def __init__(self, cells: list[Cell], place: Callable[[Cell], Path | None]) -> None:
+        self._place = place
         self._waiting: collections.deque[Cell] = collections.deque()
-        self._held: dict[str, list[Cell]] = {}
+        self._after: dict[str, list[Cell]] = {}
         self._common: dict[str, dict[str, float]] = {}
+        self._left = collections.Counter(c.family for c in cells)
         self._size = len(cells)
-        for cell in cells:
-            group = cell.common_key
-            if group in self._held:
-                self._held[group].append(cell)
-            else:
-                self._held[group] = []
+        last: dict[str, Cell] = {}
+        for cell in _by_budget(cells):
+            group, family = cell.common_key, cell.family
+            before = last.get(family or "") or last.get(group)
+            if before is None:
                 self._waiting.append(cell)
+            else:
+                self._after.setdefault(before.key, []).append(cell)
+            last.setdefault(group, cell)
+            if family is not None:
+                last[family] = cell
 
     def __len__(self) -> int:
         return self._size
 
-    def take(self) -> tuple[Cell, dict[str, float]] | None:
-        """The next cell that can start, with what is known of its group."""
-        if not self._waiting:
-            return None
-        cell = self._waiting.popleft()
-        return cell, self._common.get(cell.common_key, {})
+    def take(self) -> Task | None:
+        """The next cell that can start."""
+        return self.task(self._waiting.popleft()) if self._waiting else None
+
+    def task(self, cell: Cell) -> Task:
+        """A cell with what is known of its group, and where its network is kept."""
+        return cell, self._common.get(cell.common_key, {}), self._place(cell)
 
     def release(self, cell: Cell, result: Result) -> None:
-        """Let the rest of a finished cell's group start, before new groups do."""
-        common = self._common.setdefault(cell.common_key, {})
-        common.update(result.common)
-        self._waiting.extendleft(reversed(self._held.pop(cell.common_key, [])))
+        """Let the cells that waited for a finished one start, before others do."""
+        self._common.setdefault(cell.common_key, {}).update(result.common)
+        self._waiting.extendleft(reversed(self._after.pop(cell.key, [])))
+        self._left[cell.family] -= 1
+
+    def ends_family(self, cell: Cell) -> bool:
+        """Whether no cell of its family is left."""
+        return self._left[cell.family] == 0
 
 
-def _inline(queue: _Queue) -> Iterator[Result]:
+def _by_budget(cells: list[Cell]) -> list[Cell]:
+    """Cells in order, but those of a family in the order of their budgets."""
+    families: dict[str, list[Cell]] = {}
+    for cell in cells:
+        families.setdefault(cell.family or cell.key, []).append(cell)
+    turns = {family: iter(sorted(cs, key=_budget)) for family, cs in families.items()}
+    return [next(turns[cell.family or cell.key]) for cell in cells]
+
+
+def _budget(cell: Cell) -> int:
+    return getattr(cell.model, "steps", None) or getattr(cell.model, "epochs", None) or 0
+
+
+def _inline(queue: _Queue) -> Iterator[tuple[Cell, Result]]:
     while (task := queue.take()) is not None:
-        cell, common = task
-        result = attempt_cell(cell, common)
+        cell = task[0]
+        result = attempt_cell(*task)
         queue.release(cell, result)
-        yield result
+        yield cell, result
 
 
-def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[Result]:
+def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[tuple[Cell, Result]]:
     pool = executor if isinstance(executor, WorkerPool) else None
     width = 4 * (pool.workers if pool else _width(executor))
     under_way: dict[Future[Result], Cell] = {}
     suspects: collections.deque[Cell] = collections.deque()
 
-    def submit(cell: Cell, common: dict[str, float]) -> None:
+    def submit(task: Task) -> None:
         target = pool.executor if pool else executor
         assert isinstance(target, Executor)
         try:
-            under_way[target.submit(attempt_cell, cell, common)] = cell
+            under_way[target.submit(attempt_cell, *task)] = task[0]
         except BrokenProcessPool:
             if pool is None:
                 raise
-            suspects.append(cell)
+            suspects.append(task[0])
             pool.rebuild()
 
     try:
         while True:
             while len(under_way) < width and not suspects and (task := queue.take()) is not None:
-                submit(*task)
+                submit(task)
             if suspects and not under_way:
-                submit(suspects.popleft(), {})
+                submit(queue.task(suspects.popleft()))
             if not under_way:
                 return
             alone = len(under_way) == 1
@@ -253,7 +301,7 @@ def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[Res
                         suspects.append(cell)
                         continue
                 queue.release(cell, result)
-                yield result
+                yield cell, result
             if broken and pool:
                 suspects.extend(under_way.values())
                 under_way.clear()

@@ -36,7 +36,9 @@ How a time grows with n is the slope b of the least-squares line
 with Student's interval on (runs - 2) degrees of freedom.
 
 A checkpoint holds all that the remaining steps depend on, behind its own digest, and replaces its
-predecessor at once: a killed run resumes from it to the same bits on a CPU.
+predecessor at once: a killed run resumes from it to the same bits on a CPU. No step depends on the
+budget, and the last probe, which need not lie on the grid, is taken after the last checkpoint: a
+larger budget continues from it to the bits of a run of its own.
 """
 
 import copy
@@ -47,7 +49,6 @@ import json
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from genonset import seeds
 from genonset.denoisers import Denoiser, NeuralDenoiser, check_network
 from genonset.distances import sliced_wasserstein
-from genonset.errors import ConfigError, DataError, DivergedError, StoreError
+from genonset.errors import CheckpointError, ConfigError, DataError, DivergedError, StoreError
 from genonset.estimates import Estimate, bracket, require_confidence
 from genonset.networks import parameter_count
 from genonset.noise import NoiseProcess
@@ -75,6 +76,9 @@ POOR = 2.0
 
 GROUP = 128
 """Quality (4) is the mean over groups of this many samples, so that it asks the same of any n."""
+
+WRITING = 0.01
+"""The share of the time that checkpoints take where no interval was given."""
 
 
 # -- what is trained, and how long --------------------------------------------------------------
@@ -174,7 +178,7 @@ def train(
     generator: torch.Generator,
     monitor: "Monitor | None" = None,
     checkpoint: str | Path | None = None,
-    checkpoint_seconds: float = 30.0,
+    checkpoint_seconds: float | None = 30.0,
     until: "Callable[[Monitor], bool] | None" = None,
 ) -> Trained:
     """Fit a denoiser's network to training points by (1); the network is changed in place.
@@ -188,7 +192,8 @@ def train(
         monitor: called after every step, and made to probe the first and the last.
         checkpoint: a file that the run writes, and from which it resumes if it is there. A
             finished run leaves its last state: a larger budget continues from it.
-        checkpoint_seconds: wall time between two writes.
+        checkpoint_seconds: wall time between two writes; None leaves, after each write and at the
+            end too, a hundred times what it took, so that writing costs 1 % of the time.
         until: asked after each probe whether to stop before the budget is spent.
 
     Returns:
@@ -197,7 +202,8 @@ def train(
     Raises:
         DataError: no points, points that are not finite, or a network that cannot denoise them.
         DivergedError: a loss or weight that is no longer finite; the last good checkpoint stays.
-        StoreError: a checkpoint that is damaged, or of another run.
+        CheckpointError: a checkpoint that is damaged, of another run, or beyond the budget.
+        StoreError: a checkpoint that cannot be written.
 
     Reference:
         Vincent 2011, Neural Computation 23, 1661: denoising score matching.
@@ -205,23 +211,20 @@ def train(
     points = _points(denoiser, training)
     run = _Run(denoiser, points, recipe, generator)
     n_steps = recipe.n_steps(len(points))
-    file = None if checkpoint is None else Path(checkpoint)
-    if file is not None and file.exists():
-        run.restore(file, n_steps, monitor)
+    keeper = None if checkpoint is None else _Keeper(Path(checkpoint), checkpoint_seconds, run)
+    if keeper is not None and keeper.file.exists():
+        run.restore(keeper.file, n_steps, monitor)
     done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
-    written = time.monotonic()
-    recent: deque[Tensor] = deque(maxlen=max(1, n_steps // 100))
     denoiser.network.train()
     while run.step < n_steps and not done:
-        recent.append(run.advance())
+        run.advance()
         if monitor is not None:
-            ends = run.step in (1, n_steps)
-            probe = (monitor.probe if ends else monitor)(run.step, run.current())
+            probe = monitor(run.step, run.current())
             done = probe is not None and until is not None and until(monitor)
-        last = done or run.step == n_steps
-        if file is not None and (last or time.monotonic() - written > checkpoint_seconds):
-            run.save(file, monitor)
-            written = time.monotonic()
+        if keeper is not None:
+            keeper(monitor, last=done or run.step == n_steps)
+    if monitor is not None:
+        monitor.probe(run.step, run.current())
     for p in denoiser.network.parameters():
         _require_finite_loss(p.detach().sum(), run.step)
     run.current().eval()
@@ -231,7 +234,7 @@ def train(
         steps=run.step,
         epochs=run.step / math.ceil(len(points) / recipe.batch(len(points))),
         n_parameters=parameter_count(denoiser.network),
-        loss=float(torch.stack(list(recent)).mean()) if recent else math.nan,
+        loss=run.loss(),
     )
 
 
@@ -296,24 +299,32 @@ class _Run:
         generator: torch.Generator,
     ) -> None:
         self.denoiser, self.recipe, self.step = denoiser, recipe, 0
-        self.identity = _identity(denoiser, points, recipe, generator)
         self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
+        if not self.parameters:
+            raise DataError(f"{type(denoiser.network).__name__} has no parameters to train.")
+        self.identity = _identity(denoiser, points, recipe, generator)
+        self.losses = points.new_empty(recipe.n_steps(len(points)))
         self.optimizer = recipe.start(self.parameters)
         self.batches = _Batches(points, recipe, generator)
         self.average = copy.deepcopy(denoiser) if recipe.ema else None
 
-    def advance(self) -> Tensor:
-        """One gradient step; its loss (1)."""
+    def advance(self) -> None:
+        """One gradient step, its loss (1) kept."""
         inputs, told, target = _question(self.denoiser, *self.batches.draw(self.step))
         loss = (self.denoiser.network(inputs, told) - target).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        self.losses[self.step] = loss.detach()
         self.step += 1
         _require_finite_loss(loss.detach(), self.step)
         if self.average is not None:
             _follow(_state(self.average), _state(self.denoiser), self.recipe.ema, self.step)
-        return loss.detach()
+
+    def loss(self) -> float:
+        """Mean over the last steps, at most a hundredth of the budget."""
+        last = max(1, len(self.losses) // 100)
+        return float(self.losses[: self.step][-last:].clone().mean())
 
     def current(self) -> NeuralDenoiser:
         """The denoiser that would generate now."""
@@ -329,6 +340,8 @@ class _Run:
             "average": self.average.network.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.batches.generator.get_state(),
+            "global generator": torch.get_rng_state(),
+            "losses": self.losses[: self.step].clone(),
             "order": self.batches.order,
             "probes": [json.dumps(p.row()) for p in monitor.probes] if monitor else [],
         }
@@ -352,12 +365,12 @@ class _Run:
         state = _read_checkpoint(file)
         differing = [k for k, v in self.identity.items() if state["identity"].get(k) != v]
         if differing:
-            raise StoreError(
+            raise CheckpointError(
                 f"The checkpoint {file} is of another run: its {', '.join(differing)} differ from "
                 "this one's. Name another file, or remove this one to train from the start."
             )
         if state["step"] > n_steps:
-            raise StoreError(
+            raise CheckpointError(
                 f"The checkpoint {file} is at step {state['step']}, beyond the budget of "
                 f"{n_steps}. Ask for at least as many steps, or name another file."
             )
@@ -367,9 +380,33 @@ class _Run:
             self.average.network.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.batches.generator.set_state(state["generator"])
+        torch.set_rng_state(state["global generator"])
+        self.losses[: self.step] = state["losses"]
         self.batches.order = state["order"]
         if monitor is not None:
             monitor.probes[:] = [Probe.from_row(json.loads(row)) for row in state["probes"]]
+
+
+class _Keeper:
+    """Writes the checkpoints of a run to a file, at an interval or at a share of the time."""
+
+    def __init__(self, file: Path, seconds: float | None, run: _Run) -> None:
+        self.file, self.run, self.seconds, self.paced = file, run, seconds or 0.0, seconds is None
+        if self.paced:  # before the first write: what four copies of the weights take on a disk
+            weights = sum(p.numel() * p.element_size() for p in run.parameters)
+            self.seconds = (0.01 + 4 * weights / 1e8) / WRITING
+        self.written = time.monotonic()
+
+    def __call__(self, monitor: "Monitor | None", *, last: bool) -> None:
+        """Write if it is time to; the last state in any case, unless at a share of the time."""
+        started = time.monotonic()
+        due = started - self.written > self.seconds
+        if not (due or (last and not self.paced)):
+            return
+        self.run.save(self.file, monitor)
+        self.written = time.monotonic()
+        if self.paced:
+            self.seconds = (self.written - started) / WRITING
 
 
 def _state(denoiser: NeuralDenoiser) -> list[Tensor]:
@@ -400,6 +437,7 @@ def _identity(
     """What must agree for a checkpoint to be of this run; the budget may grow."""
     settings = asdict(recipe) | {"steps": None, "epochs": None}
     return {
+        "layout": "2",
         "recipe": json.dumps(settings, sort_keys=True),
         "noise": repr(denoiser.noise),
         "target": f"{denoiser.target} at clock {denoiser.clock}",
@@ -411,14 +449,14 @@ def _identity(
 
 
 def _read_checkpoint(file: Path) -> dict[str, Any]:
-    damaged = StoreError(
+    damaged = CheckpointError(
         f"{file} is not a whole checkpoint: it was cut short, changed, or never was one. Remove "
         "it to train from the start, or name another file."
     )
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise StoreError(f"Cannot read {file}: {error.strerror or error}.") from None
+        raise CheckpointError(f"Cannot read {file}: {error.strerror or error}.") from None
     digest, payload = content[:32], content[32:]
     if hashlib.sha256(payload).digest() != digest:
         raise damaged
@@ -625,8 +663,9 @@ class Monitor:
     """Probes along a training run, of this package or of your own: call it after every step.
 
     It keeps to a grid of steps that grows by `factor`, uses noise of its own, the same at every
-    probe, and leaves the network as it was. With `share` it skips a probe that would make all
-    probes together cost more than that share of the training time (the first is always taken).
+    probe, and leaves network and global generator as they were. With `share` it skips a probe that
+    would make all probes together cost more than that share of the training time (the first is
+    always taken).
 
     Args:
         training: the n points that are trained on, shape (n, *shape).
@@ -765,8 +804,9 @@ class Monitor:
         modes = [(module, module.training) for module in denoiser.modules()]
         denoiser.eval()
         try:
-            training_loss, held_out_loss = self._losses(denoiser)
-            measured = {} if self.sampler is None else self._sampled(self.sampler, denoiser)
+            with torch.random.fork_rng(devices=[]):
+                training_loss, held_out_loss = self._losses(denoiser)
+                measured = {} if self.sampler is None else self._sampled(self.sampler, denoiser)
         finally:
             for module, mode in modes:
                 module.training = mode
