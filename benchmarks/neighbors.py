@@ -13,7 +13,7 @@ import time
 import torch
 from threadpoolctl import threadpool_info
 
-from genonset import neighbors, seeds
+from genonset import neighbors, seeds, tensors
 
 try:
     import faiss
@@ -34,10 +34,9 @@ def ours(queries, points, k, fast):
 def product(queries, points, dtype):
     """The product that all searches need at least, in tiles that stay in cache."""
     queries, points = queries.to(dtype), points.to(dtype)
-    out = torch.empty(1024, 2048, dtype=dtype)
     for p in points.split(2048):
         for q in queries.split(1024):
-            torch.mm(q, p.T, out=out[: len(q), : len(p)])
+            tensors.product(q, p)
 
 
 def kernels():

@@ -1,4 +1,4 @@
-"""Cost of training: replicates as a stack and their bits, probes, checkpoints, the paper's U-Net.
+"""Cost of training: stacks and their bits, full batches, probes, checkpoints, the U-Net's step.
 
     python benchmarks/training.py
 
@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 
 from genonset.denoisers import NeuralDenoiser
-from genonset.networks import ResidualMLP, UNet
+from genonset.networks import Linear, ResidualMLP, UNet
 from genonset.noise import OrnsteinUhlenbeck
 from genonset.samplers import DDIM
 from genonset.seeds import generator
@@ -111,6 +111,28 @@ def checkpoints(steps: int = 1500) -> None:
         )
 
 
+def full_batch(steps: int = 25) -> None:
+    """A step of all n points at width 128: torch's layers, ours, ours in bfloat16, by turns."""
+    print(f"\n{'n':6}{'torch layers':>14}{'ours':>12}{'bfloat16':>12}{'times faster':>22}")
+    for n in (128, 512, 1024):
+        points = torch.randn(n, DIM, generator=generator(0))
+        runs = []
+        for precision in ("float32", "float32", "bfloat16"):
+            (denoiser,) = perceptrons(1, 128)
+            denoiser.precision = precision
+            recipe = Recipe(steps=steps, precision=precision)
+            runs.append(_Run(denoiser, points, recipe, generator(0)))
+        for module in runs[0].denoiser.modules():
+            if isinstance(module, Linear):
+                module.__class__ = torch.nn.Linear
+        found = [[cpu_seconds(run.advance) for run in runs] for _ in range(steps)]
+        plain, ours, half = (min(column) * 1e3 for column in zip(*found, strict=True))
+        print(
+            f"{n:<6}{plain:11.2f} ms{ours:9.2f} ms{half:9.2f} ms{plain / ours:16.2f}"
+            f"{plain / half:6.2f}"
+        )
+
+
 def probes(steps: int = 3000, share: float = 0.05) -> None:
     source = Gaussian(torch.zeros(DIM), 1.0)
     training, held_out = (source.sample(128, generator=generator(name)) for name in (1, 2))
@@ -148,6 +170,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     stacks()
     bits()
+    full_batch()
     probes()
     checkpoints()
     published_unet()

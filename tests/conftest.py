@@ -6,8 +6,8 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 ROOMS = ("noise", "sources", "datasets", "denoisers", "pretrained", "networks", "samplers",
-         "distances", "neighbors", "peers", "features", "verdict", "training", "published",
-         "criteria",
+         "distances", "neighbors", "peers", "features", "views", "verdict", "training",
+         "published", "criteria",
          "experiment", "reviewers")  # fmt: skip
 
 torch.set_num_threads(1)

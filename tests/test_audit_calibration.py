@@ -101,3 +101,23 @@ def test_false_discoveries_stay_nominal_beside_true_copies(dim, n_copies):
     error = float(np.std(shares)) / math.sqrt(len(shares))
     print(dim, n_copies, "false discoveries", np.mean(shares), "+-", error)
     assert np.mean(shares) <= 0.1 + 3 * error
+
+
+@pytest.mark.slow
+def test_a_robust_search_keeps_the_level():
+    """The least distance over views knows no label: p-values are those of any other distance."""
+    n_trials, source = 300, datasets.digits()
+    verdicts = []
+    for r in range(n_trials):
+        sets = (source.restore(x) for x in of(source, "robust", r))
+        verdicts.append(genonset.audit(*sets, robust=True, n_permutations=1000, seed=r))
+    for level in (0.05, 0.2, 0.5):
+        for name in ("copying", "train_bias"):
+            rejected = sum(getattr(v, name).p_value <= level for v in verdicts)
+            print("robust", name, level, rejected)
+            assert stats.binom.sf(rejected - 1, n_trials, level) > 5e-4, "too many false alarms"
+    biased = sum(v.train_bias.p_value <= 0.05 for v in verdicts)
+    assert stats.binom.cdf(biased, n_trials, 0.05) > 5e-4, "too few: conservative"
+    flagged = sum(bool(v.copying.flagged) for v in verdicts)
+    print("robust, flagged", flagged)
+    assert stats.binom.sf(flagged - 1, n_trials, 0.05) > 5e-4

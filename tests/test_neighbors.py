@@ -187,6 +187,29 @@ def test_data_points_of_any_shape_from_arrays_or_tensors():
     assert scalars[1].item() == 2
 
 
+@pytest.mark.parametrize("memory", [2000, None])
+@pytest.mark.parametrize("screens", [[torch.float32], []])
+@pytest.mark.parametrize("side", [2, 5])
+def test_ties_go_to_the_lower_rank_and_negative_ranks_are_left_out(
+    side, screens, memory, monkeypatch
+):
+    monkeypatch.setattr(neighbors, "_screens", lambda: screens)
+    monkeypatch.setattr(neighbors, "_worth_shortlists", lambda *_: bool(screens))
+    draw = torch.Generator().manual_seed(side)
+    queries, points = (
+        torch.randint(side, (n, 64 if side == 5 else 4), generator=draw).float() for n in (30, 250)
+    )
+    rank = torch.randperm(250, generator=draw)
+    rank[::3] = -1
+    distances, indices = nearest(queries, points, 5, rank=rank, memory=memory)
+    kept = rank.argsort()[(rank < 0).sum() :]
+    expected, order = nearest(queries, points[kept], 5)
+    assert torch.equal(distances, expected)
+    assert torch.equal(indices, kept[order])
+    with pytest.raises(DataError, match="167 neighbours of 166 points"):
+        nearest(queries, points, 167, rank=rank)
+
+
 def test_equal_points_only():
     distances, indices = nearest(np.zeros((3, 2)), np.zeros((90, 2)), 4)
     assert bool((distances == 0).all())
@@ -195,11 +218,28 @@ def test_equal_points_only():
 
 def test_distinct_rows_and_their_members():
     points = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, -0.0], [0.0, 2.0], [3.0, 3.0]]).double()
-    rows, member = distinct(points)
-    assert len(rows) == 3
-    assert torch.equal(rows[member] == points, torch.ones(5, 2).bool())
+    first, member = distinct(points)
+    assert sorted(first.tolist()) == [0, 1, 4]
+    assert torch.equal(points[first][member] == points, torch.ones(5, 2).bool())
     shuffled, _ = distinct(points.flip(0))
-    assert torch.equal(shuffled, rows), "the order must not depend on the order of the points"
+    assert torch.equal(points.flip(0)[shuffled], points[first]), "the order is that of the values"
+    parts = distinct(points[:2], points[2:4], points[4:])
+    assert torch.equal(parts[0], first)
+    assert torch.equal(parts[1], member)
+
+
+@pytest.mark.parametrize("memory", [1, 5000, 1 << 26])
+def test_distinct_rows_are_found_a_few_columns_at_a_time(memory, monkeypatch):
+    """Rows that differ late or never, against NumPy on whole rows."""
+    monkeypatch.setattr(neighbors, "MEMORY", memory)
+    rng = np.random.default_rng(0)
+    for side, dim in ((2, 9), (3, 4), (2, 1)):
+        rows = rng.integers(side, size=(150, dim)).astype(np.float32)
+        first, member = distinct(torch.from_numpy(rows[:60]), torch.from_numpy(rows[60:]))
+        as_bytes = rows.astype(np.float64).view(np.dtype((np.void, 8 * dim))).ravel()
+        expected = np.unique(as_bytes, return_index=True, return_inverse=True)[1:]
+        np.testing.assert_array_equal(first.numpy(), expected[0])
+        np.testing.assert_array_equal(member.numpy(), expected[1])
 
 
 @pytest.mark.parametrize(
@@ -264,7 +304,7 @@ SCREENED = {
 @pytest.mark.parametrize("k", [1, 20])
 @pytest.mark.parametrize("name", SCREENED)
 def test_shortlists_change_nothing(name, k, monkeypatch):
-    """Sizes for which the bfloat16 bound goes first, where the processor has it."""
+    """Sizes for which shortlists go first: in bfloat16 where the processor has it, in float32."""
     queries, points = SCREENED[name](256, 1), SCREENED[name](8192, 2)
     distances, indices = nearest(queries, points, k)
     q, p = queries.double().numpy(), points.double().numpy()
@@ -273,10 +313,11 @@ def test_shortlists_change_nothing(name, k, monkeypatch):
         order = np.lexsort((np.arange(len(p)), expected))[:k]
         np.testing.assert_array_equal(indices[row].numpy(), order)
         np.testing.assert_allclose(distances[row].numpy(), expected[order], rtol=1e-12)
-    monkeypatch.setattr(neighbors, "_fast_bfloat16", lambda: False)
-    without = nearest(queries, points, k)
-    assert torch.equal(distances, without[0])
-    assert torch.equal(indices, without[1])
+    for screens in ([torch.float32], []):
+        monkeypatch.setattr(neighbors, "_screens", lambda screens=screens: screens)
+        without = nearest(queries, points, k)
+        assert torch.equal(distances, without[0])
+        assert torch.equal(indices, without[1])
 
 
 def aligned(n):
@@ -285,12 +326,13 @@ def aligned(n):
     return torch.cat([lengths, -lengths]).expand(-1, 64) / 4
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("points", [aligned(1000), gaussian(1000, 64), clusters(1000, 1, 1e-3)])
-def test_no_point_below_its_threshold_is_missed(points):
+def test_no_point_below_its_threshold_is_missed(points, dtype):
     """Equation (5) pair by pair, with thresholds among the values: half of all are below them."""
     unit = 2.0 ** math.frexp(float(points.abs().max()))[1]
     queries = points[::3]
-    lists = neighbors._Shortlists(queries, points, 4, unit, neighbors.MEMORY)
+    lists = neighbors._Shortlists(queries, points, 4, None, dtype, unit, neighbors.MEMORY)
     q, p = ((x - points.mean(0)) / unit for x in (queries, points))
     half = p.square().sum(1) / 2 - q @ p.T
     lists.threshold.fill_(math.inf)
@@ -304,9 +346,11 @@ def test_no_point_below_its_threshold_is_missed(points):
     assert above < 0.3 * half.numel()
 
 
-def test_shortlists_leave_little_to_the_next_search(monkeypatch):
-    if not neighbors._fast_bfloat16():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_shortlists_leave_little_to_the_next_search(dtype, monkeypatch):
+    if dtype not in neighbors._screens():
         pytest.skip("this processor has no bfloat16 product")
+    monkeypatch.setattr(neighbors, "_screens", lambda: [dtype])
     by_product, asked = neighbors._by_product, []
 
     def counting(queries, *rest):

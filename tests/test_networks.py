@@ -7,7 +7,7 @@ import torch
 
 from genonset import seeds
 from genonset.errors import ConfigError, DataError
-from genonset.networks import ResidualMLP, UNet, embed_time, parameter_count
+from genonset.networks import Conv2d, ResidualMLP, UNet, embed_time, parameter_count
 
 
 def noise(*shape, name="x"):
@@ -109,3 +109,19 @@ def test_images_too_small_or_of_other_channels():
         network(noise(1, 1, 7, 8), torch.ones(1))
     with pytest.raises(DataError, match="1 channels"):
         network(noise(1, 3, 8, 8), torch.ones(1))
+
+
+@pytest.mark.parametrize(("side", "n_in", "n"), [(1, 8, 3), (1, 256, 70), (2, 256, 70), (2, 8, 3)])
+def test_convolution_of_small_images_is_torchs(side, n_in, n):
+    """Values and both gradients, in float64 to rounding: no pair of pixels is left out."""
+    torch.manual_seed(0)
+    ours = Conv2d(n_in, 6).double()
+    x = noise(n, n_in, side, side).double()
+    slopes = noise(n, 6, side, side).double()
+    found = []
+    for call in (ours, lambda x: torch.nn.functional.conv2d(x, ours.weight, padding=1)):
+        given = x.clone().requires_grad_()
+        y = call(given)
+        found.append((y, *torch.autograd.grad((y * slopes).sum(), (given, ours.weight))))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)

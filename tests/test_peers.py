@@ -114,3 +114,35 @@ def test_sets_that_are_refused():
         peers.manifold(gaussian(1, 2, "a"), gaussian(5, 2, "b"))
     with pytest.raises(DataError, match="got 0 and 3"):
         peers.rank_test(torch.zeros(0), torch.zeros(3))
+
+
+def test_an_audit_on_the_distances_of_faiss():
+    """Nearest distances, C_T, authenticity, DCR share and gap ratio, from its flat indices."""
+    faiss = pytest.importorskip("faiss")
+    generated, training, held_out = (
+        gaussian(n, 24, "faiss", k).float() for k, n in enumerate((90, 120, 110))
+    )
+    generated[:15] = training[:15] + 0.01 * generated[:15]
+
+    def search(queries, points, k):
+        index = faiss.IndexFlatL2(24)
+        index.add(points.numpy())
+        squared, where = index.search(queries.numpy(), k)
+        return np.sqrt(squared), where
+
+    found = genonset.audit(generated, training, held_out)
+    to_t, where = search(generated, training, 2)
+    to_h, _ = search(generated, held_out, 1)
+    fresh, fresh_where = search(held_out, training, 2)
+    own = search(training, training, 2)[0][:, 1]
+    np.testing.assert_allclose(found.evidence.to_training, to_t[:, 0], rtol=2e-3)
+    np.testing.assert_allclose(found.evidence.to_held_out, to_h[:, 0], rtol=1e-5)
+    np.testing.assert_array_equal(found.evidence.nearest_training, where[:, 0])
+    test = stats.mannwhitneyu(to_t[:, 0], fresh[:, 0], use_continuity=False, method="asymptotic")
+    z = (test.statistic - 90 * 110 / 2) / np.sqrt(90 * 110 * 201 / 12)
+    assert found.peers["c_t"].value == pytest.approx(z)
+    assert found.peers["authenticity"].value == np.mean(to_t[:, 0] > own[where[:, 0]])
+    assert found.peers["authenticity"].chance == np.mean(fresh[:, 0] > own[fresh_where[:, 0]])
+    assert found.peers["dcr_share"].value == np.mean(to_t[:, 0] < to_h[:, 0])
+    assert found.copying.memorized_fraction == np.mean(to_t[:, 0] < to_t[:, 1] / 3)
+    assert found.copying.control_fraction == np.mean(fresh[:, 0] < fresh[:, 1] / 3)

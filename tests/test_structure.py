@@ -8,7 +8,7 @@ import genonset
 ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "datasets", "denoisers", "pretrained",
     "networks",
-    "samplers", "estimates", "distances", "neighbors", "peers", "features", "verdict",
+    "samplers", "estimates", "distances", "neighbors", "peers", "features", "views", "verdict",
     "training", "theory", "onset", "criteria", "published", "spec", "experiment", "store",
     "sweep", "figures", "report", "reviewers", "cli",
 ]  # fmt: skip

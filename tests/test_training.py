@@ -297,6 +297,49 @@ def test_divergence_stops_and_says_where(tmp_path):
     assert not file.exists()
 
 
+# -- precision ---------------------------------------------------------------------------------
+
+
+def test_bfloat16_rounds_the_products_alone():
+    """Weights, gradients and what is returned stay in float32; products feel 8 bits."""
+    full, half = (fresh_denoiser(width=32) for _ in range(2))
+    for denoiser, precision in ((full, "float32"), (half, "bfloat16")):
+        recipe = Recipe(steps=20, ema=0.5, precision=precision)
+        done = train(denoiser, points(32), recipe, generator=seeds.generator(0))
+        assert done.denoiser.precision == denoiser.precision == precision
+        assert {p.dtype for p in denoiser.network.parameters()} == {torch.float32}
+    moved = (weights(half) - weights(full)).abs().max()
+    assert 0 < moved < 0.02
+    x, t = points(8).double(), torch.tensor(1.0, dtype=torch.float64)
+    precise = half(x, t)
+    assert precise.dtype == torch.float64
+    half.precision = "float32"
+    change = (half(x, t) - precise).abs().max()
+    assert 2**-14 < change < 2**-4
+
+
+def test_bfloat16_in_a_stack_and_from_a_checkpoint(tmp_path):
+    recipe = Recipe(steps=6, precision="bfloat16")
+    alone = fresh_denoiser()
+    train(alone, points(16), recipe, generator=seeds.generator(0))
+    stacked = fresh_denoiser()
+    train_together([stacked], [points(16)], recipe, generators=[seeds.generator(0)])
+    assert (weights(alone) - weights(stacked)).abs().max() < 0.01
+    resumed, file = fresh_denoiser(), tmp_path / "run.pt"
+    first = Recipe(steps=3, precision="bfloat16")
+    train(fresh_denoiser(), points(16), first, generator=seeds.generator(0), checkpoint=file)
+    train(resumed, points(16), recipe, generator=seeds.generator(0), checkpoint=file)
+    assert torch.equal(weights(resumed), weights(alone))
+    with pytest.raises(StoreError, match="its recipe differ"):
+        train(fresh_denoiser(), points(16), Recipe(steps=9), generator=seeds.generator(0),
+              checkpoint=file)  # fmt: skip
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ConfigError, match="'float32' or 'bfloat16', got 'half'"):
+        Recipe(steps=1, precision="half")
+
+
 # -- checkpoints -------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -390,10 +390,13 @@ def audit(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option(help="pixels, standardized (default for tables), pca:K or MODULE:CALLABLE."),
+        typer.Option(
+            help="pixels, standardized (default for tables), pca:K, normalized, lowpass, "
+            "efficientnet or MODULE:CALLABLE."
+        ),
     ] = None,
     robust: Annotated[
-        bool, typer.Option("--robust", help="Search images flipped and shifted as well.")
+        bool, typer.Option("--robust", help="Find flipped, shifted, cropped copies.")
     ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Sample sizes that would find few copies.")

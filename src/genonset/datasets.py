@@ -40,7 +40,7 @@ import itertools
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +52,7 @@ from torch import Tensor
 
 from genonset import seeds
 from genonset.errors import ConfigError, DataError, GenonsetError
-from genonset.tensors import Samples, Vectors, flatten, require_finite
+from genonset.tensors import Samples, Vectors, flatten, from_array, require_finite
 
 Indices = Int64[Tensor, "k"]
 """Rows of a data set."""
@@ -137,21 +137,50 @@ class Dataset:
 
 
 _LARGEST = 1e100
+_BLOCK = 1 << 22  # numbers that are read at a time
 
 
 # Checks ------------------------------------------------------------------------------------------
 
 
+def blocks(points: Tensor) -> Iterator[Tensor]:
+    """The points as rows in float64, a few megabytes at a time."""
+    step = max(1, _BLOCK * len(points) // max(1, points.numel()))
+    return (flatten(part) for part in points.detach().split(step))
+
+
+def moments(*sets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each coordinate over the points of all sets together.
+
+    Args:
+        sets: shape (n, *shape) each, real numbers; read a block at a time and not copied.
+
+    Returns:
+        both of shape (d,), float64; the variance has the divisor n.
+
+    >>> moments(torch.tensor([[1.0], [2.0]]), torch.tensor([[6.0]]))[0].tolist()
+    [3.0]
+    """
+    n = sum(map(len, sets))
+    total = torch.stack([b.sum(0) for x in sets for b in blocks(x)]).sum(0)
+    mean = total / n
+    squares = [(b - mean).square().sum(0) for x in sets for b in blocks(x)]
+    return mean, torch.stack(squares).sum(0) / n
+
+
 def _first_of_each(points: Samples) -> Indices:
     """Index of the first row of every distinct value, ascending."""
     seen: dict[bytes, int] = {}
-    for index, row in enumerate((flatten(points) + 0.0).numpy()):  # + 0.0: -0.0 equals 0.0
-        seen.setdefault(_digest(row), index)
+    for index, digest in enumerate(_digests(points)):
+        seen.setdefault(digest, index)
     return torch.tensor(list(seen.values()), dtype=torch.int64)
 
 
-def _digest(row: np.ndarray) -> bytes:
-    return hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+def _digests(points: Tensor) -> Iterator[bytes]:
+    """A short name of every row's numbers."""
+    for block in blocks(points):
+        for row in (block + 0.0).numpy():  # -0.0 equals 0.0
+            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def count_duplicates(points: Samples) -> int:
@@ -337,11 +366,15 @@ def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False
     Raises:
         DataError: if the file cannot be read, or its points fail the checks of `prepare`.
     """
-    return prepare(Path(path).name, read_array(path, key=key), deduplicate=deduplicate)
+    points = read_array(path, key=key).to(torch.float64, copy=True)  # the file may change later
+    return prepare(Path(path).name, points, deduplicate=deduplicate)
 
 
 def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
     """The array in a .npy, .npz, .pt or .safetensors file, in the number type it was saved in.
+
+    A .npy file is mapped into memory, not read, so that it may be larger than memory. What is
+    written to the tensor stays there; the file must not change while the tensor lives.
 
     Pickled Python objects are never loaded: opening them would run code of whoever wrote the file.
 
@@ -385,7 +418,7 @@ def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
 
 def _read_npy(path: Path, key: str | None) -> Tensor:
     _refuse_key(path, key)
-    return _from_numpy(path, np.lib.format.open_memmap(path, mode="r"))
+    return _from_numpy(path, np.lib.format.open_memmap(path, mode="c"))
 
 
 def _read_npz(path: Path, key: str | None) -> Tensor:
@@ -415,15 +448,13 @@ def _read_safetensors(path: Path, key: str | None) -> Tensor:
 
 
 def _from_numpy(path: Path, values: np.ndarray) -> Tensor:
-    """A copy in memory, in the machine's byte order."""
+    """A tensor on the same numbers, or on a copy if their layout is not the machine's."""
     if values.dtype.kind not in "fiub":
         raise DataError(
             f"{_quote(path)} holds values of type {values.dtype}; only real numbers are accepted. "
             "Select the numeric columns and save them with numpy.save(path, array)."
         )
-    wide = values.dtype.kind == "f" and values.dtype.itemsize > 8
-    dtype = np.dtype(np.float64) if wide else values.dtype.newbyteorder("=")
-    return torch.from_numpy(np.array(values, dtype=dtype))
+    return from_array(values)
 
 
 def _require_real(path: Path, values: Tensor) -> Tensor:
@@ -643,17 +674,18 @@ def _read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
         raise DataError(f"{_quote(path)} is empty.")
     named = any(_number(field) is None for field in lines[0])
     columns = tuple(lines[0]) if named else tuple(f"column {k + 1}" for k in range(len(lines[0])))
-    body, start = (lines[1:], 2) if named else (lines, 1)
-    uneven = [k for k, line in enumerate(body, start) if len(line) != len(columns)]
+    body = lines[1:] if named else lines
+    uneven = [k for k, line in enumerate(body) if len(line) != len(columns)]
     if uneven:
         raise DataError(
-            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, first row "
-            f"{uneven[0]}. Every row needs one number a column."
+            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, the first is "
+            f"row {uneven[0]} (counting from 0, without the line of names). Every row needs one "
+            "number a column."
         )
     try:
         return columns, np.array(body, dtype=np.float64).reshape(len(body), len(columns))
     except ValueError:
-        raise DataError(_not_numbers(path, columns, body, start)) from None
+        raise DataError(_not_numbers(path, columns, body)) from None
 
 
 def _number(field: str) -> float | None:
@@ -663,19 +695,18 @@ def _number(field: str) -> float | None:
         return None
 
 
-def _not_numbers(
-    path: Path, columns: Sequence[str], body: Sequence[Sequence[str]], start: int
-) -> str:
+def _not_numbers(path: Path, columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     """Which columns hold text or gaps, and where first."""
     found = []
     for k, name in enumerate(columns):
-        bad = [(row, line[k]) for row, line in enumerate(body, start) if _number(line[k]) is None]
+        bad = [(row, line[k]) for row, line in enumerate(body) if _number(line[k]) is None]
         if bad:
             row, field = bad[0]
             what = f"text such as {field[:40]!r}" if field.strip() else "empty fields"
             found.append(f"  {name!r}: {what} in {len(bad)} rows, first in row {row}")
     return (
-        f"{_quote(path)}: columns that are not numbers throughout:\n{_listed(found)}\n"
+        f"{_quote(path)}: columns that are not numbers throughout (rows count from "
+        f"0, without the line of names):\n{_listed(found)}\n"
         "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
     )
 
@@ -779,8 +810,8 @@ def matches(points: Tensor, others: Tensor) -> Tensor:
     >>> matches(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [3.0]])).tolist()
     [False, True]
     """
-    known = {_digest(row) for row in (flatten(others) + 0.0).numpy()}
-    return torch.tensor([_digest(row) in known for row in (flatten(points) + 0.0).numpy()])
+    known = set(_digests(others))
+    return torch.tensor([digest in known for digest in _digests(points)])
 
 
 # Units -------------------------------------------------------------------------------------------
@@ -814,7 +845,7 @@ class _Summary(NamedTuple):
     n: int
     low: float
     high: float
-    quartiles: tuple[float, float]
+    quartiles: tuple[float, float]  # of evenly spaced rows where there are very many
     mean: float
     std: float
     row_std: float  # standard deviation of a row's mean
@@ -823,19 +854,26 @@ class _Summary(NamedTuple):
     def of(cls, name: str, points: Tensor) -> "_Summary":
         if points.ndim == 0 or points.numel() == 0:
             raise DataError(f"{name}: an array of shape {tuple(points.shape)} holds no points.")
-        rows = require_finite(name, flatten(points.detach().cpu()))
-        lower, upper = np.quantile(rows.numpy(), [0.25, 0.75])
+        points = points.detach().cpu()
+        low, high = (float(end) for end in points.aminmax())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            require_finite(name, points)
+        some = points[:: 1 + points.numel() // (1 << 24)]
+        lower, upper = np.quantile(flatten(some).numpy(), [0.25, 0.75])
+        means = torch.cat([block.mean(1) for block in blocks(points)])
+        mean = float(means.mean())
+        squares = sum(float((block - mean).square().sum()) for block in blocks(points))
         return cls(
             name=name,
             dtype=points.dtype,
-            convention=describe_units(rows),
-            n=len(rows),
-            low=float(rows.min()),
-            high=float(rows.max()),
+            convention=describe_units(points),
+            n=len(points),
+            low=low,
+            high=high,
             quartiles=(float(lower), float(upper)),
-            mean=float(rows.mean()),
-            std=float(rows.std(correction=0)),
-            row_std=float(rows.mean(1).std(correction=0)),
+            mean=mean,
+            std=math.sqrt(squares / points.numel()),
+            row_std=float(means.std(correction=0)),
         )
 
     def reread(self, convention: str, target: str) -> "_Summary":

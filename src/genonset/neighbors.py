@@ -22,28 +22,29 @@ points with the smallest b_kappa are the candidates of a query, and their distan
 Queries that are not certain are asked again in float64 with more candidates, and the few that are
 left by (1) for all pairs. Speed rests on the product, the result on (1) alone.
 
-Where the processor multiplies bfloat16 numbers, a coarser and faster bound goes first. With x'
-for x rounded to bfloat16, s = (1 - kappa) |p|²/2, any threshold t, and the Cauchy-Schwarz
-inequality,
+Taking the smallest of so many bounds would cost as much as the product. A large search therefore
+first asks only for their signs. With x' for x rounded to the precision of the product, bfloat16
+where the processor has such products and float32 elsewhere, s = (1 - kappa) |p|²/2, any threshold
+t, and the Cauchy-Schwarz inequality,
 
     (4)  q.p <= q'.p' + |q| |p - p'| + |q - q'| |p'|
     (5)  b_kappa/2 - t >= (q', |q|, |q - q'|, 1, -t) . (-p', -|p - p'|, -|p'|, s, 1)
 
 so that the bound itself is one product, of rows with six more coordinates: lengths are rounded
-up, and s and t are sums of two bfloat16 numbers, at most s and exactly t. Products of bfloat16
-numbers are exact in float32; their sum, in any order, errs by gamma times the sum of magnitudes,
+up, and s and t are sums of two numbers of that precision, at most s and exactly t. The products of
+these numbers and their sum in float32, in any order, err by gamma times the sum of magnitudes,
 which is below 1.02 (|q|² + |p|²) + 1.01 |t|: kappa has room for the first part, and kappa |t| for
 the second. Rounding the sum to bfloat16 keeps its sign. Where it is negative the point goes on
 the query's shortlist; of all others b_kappa >= 2 (t - kappa |t|). Any falling sequence of
 thresholds is right, since what is struck off a list has a bound above the last one; a good one
-makes lists of little more than k points. It starts from a sample and follows the lists.
+makes lists of little more than k points. It starts from a sample and follows the lists. Queries
+that bfloat16 leaves uncertain are asked in float32.
 
 Assumed: finite coordinates, not so large or small that (1) leaves the range of float64.
 """
 
 import functools
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import Vectors, require_finite
+from genonset.tensors import from_array, product, require_finite
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -61,7 +62,6 @@ MEMORY = 1 << 26
 
 _SMALLEST, _LARGEST = 1e-140, 1e140  # magnitudes whose squares float64 holds with room to spare
 
-_UP, _DOWN, _PAST = 1 + 2.0**-6, 1 - 2.0**-15, 1 + 2.0**-7  # past what bfloat16 rounds off
 _LEEWAY = 1.6  # times the greatest error: a guess that makes (3) hold for nearly all queries
 _FAR = 2.0**100
 
@@ -85,35 +85,65 @@ def as_rows(name: str, points: Points) -> Tensor:
             "the unit of the data they are compared with."
         )
     if not isinstance(values, Tensor):
-        native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
-        with warnings.catch_warnings():  # that a tensor could be written to: this one is not
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            values = torch.from_numpy(np.require(values, native, ["C", "A"]))
+        values = from_array(values)
     values = values.detach().reshape(len(values), -1)
     if not all(math.isfinite(end) for end in values.aminmax()):
         require_finite(name, values)
     return values
 
 
-def distinct(points: Vectors) -> tuple[Vectors, Tensor]:
-    """The distinct rows, in an order that depends on their values alone.
+def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of all sets together, in an order that depends on their values alone.
 
     Args:
-        points: shape (n, d), float64.
+        sets: shape (n, d) each, of any float dtype. A few columns are read at a time, and further
+            ones only of rows that are equal so far.
 
     Returns:
-        the distinct rows, shape (m, d), and for each of the n rows the index of its equal.
+        for each distinct row the first of the rows that equal it, and for each row its place
+        among the distinct ones; rows are counted through all sets.
     """
-    values = np.ascontiguousarray(points.cpu().numpy() + 0.0)  # -0.0 becomes 0.0
-    as_bytes = values.view(np.dtype((np.void, values.strides[0]))).ravel()
-    _, first, member = np.unique(as_bytes, return_index=True, return_inverse=True)
-    device = points.device
-    return points[torch.from_numpy(first).to(device)], torch.from_numpy(member).to(device)
+    n, dim = sum(map(len, sets)), sets[0].shape[1]
+    before = np.zeros(n, np.int64)  # how many rows come before the first that equals it so far
+    tied, column = np.arange(n), 0
+    while len(tied) and column < dim:
+        width = max(1, MEMORY // (16 * len(tied)))
+        parts = _row_parts(sets, tied)
+        read = [x[rows, column : column + width].double() for x, rows in parts]
+        values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
+        _, key = np.unique(
+            values.view(np.dtype((np.void, values.strides[0]))).ravel(), return_inverse=True
+        )
+        head, column = before[tied], column + width
+        order = np.lexsort((key, head))
+        tied, key, head = tied[order], key[order], head[order]
+        run = np.flatnonzero(np.diff(key, prepend=-1) | np.diff(head, prepend=-1))
+        length = np.diff(run, append=len(tied))
+        group = np.flatnonzero(np.diff(head, prepend=-1))
+        first = run - group[np.searchsorted(group, run, "right") - 1]
+        before[tied] = np.repeat(head[run] + first, length)
+        tied = np.sort(tied[np.repeat(length > 1, length)])
+    _, first, member = np.unique(before, return_index=True, return_inverse=True)
+    return torch.from_numpy(first), torch.from_numpy(member)
+
+
+def _row_parts(sets: Sequence[Tensor], rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each set with those of its rows that are asked for; `rows` ascend through all sets."""
+    start = 0
+    for x in sets:
+        here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(x))]
+        yield x, torch.from_numpy(here - start)
+        start += len(x)
 
 
 @torch.no_grad()
 def nearest(
-    queries: Points, points: Points, k: int, *, memory: int | None = None
+    queries: Points,
+    points: Points,
+    k: int,
+    *,
+    rank: Tensor | None = None,
+    memory: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k nearest points of each query, Euclidean and exact, equation (1).
 
@@ -123,6 +153,8 @@ def nearest(
             if it is in the byte order of the machine.
         k: number of neighbours, 1 to n. A query that is itself one of the points is its own
             neighbour at distance 0.
+        rank: shape (n,), whole numbers: ties go to the lower rank instead of the lower index, and
+            points of negative rank are left out.
         memory: scratch memory in bytes, 64 MiB by default. It sets the tile sizes and never the
             result; what one query and its candidates need is always taken.
 
@@ -141,10 +173,9 @@ def nearest(
             f"queries have {queries.shape[1]} coordinates and points {points.shape[1]}; "
             "both sets must hold data points of one shape."
         )
-    if not 1 <= k <= len(points):
-        raise DataError(
-            f"{k} neighbours of {len(points)} points do not exist; ask for 1 to {len(points)}."
-        )
+    n = len(points) if rank is None else int((rank >= 0).sum())
+    if not 1 <= k <= n:
+        raise DataError(f"{k} neighbours of {n} points do not exist; ask for 1 to {n}.")
     memory = MEMORY if memory is None else memory
     if memory <= 0:
         raise ConfigError(f"memory is a positive number of bytes, got {memory}.")
@@ -159,18 +190,22 @@ def nearest(
     indices = queries.new_empty(len(queries), k, dtype=torch.int64)
     certain = queries.new_zeros(len(queries), dtype=torch.bool)
     n_together = memory // (4 * points.shape[1] + 20 * _slots(k))
-    if _worth_shortlists(queries, points, k, n_together) and 16 * len(points) <= memory:
-        for part in _left(certain, n_together):
-            found = _Shortlists(queries[part], points, k, unit, memory).nearest()
-            distances[part], indices[part], certain[part] = found
+    for dtype in _screens():
+        n_left = len(queries) - int(certain.sum())
+        if _worth_shortlists(min(n_left, n_together), points, k, memory):
+            for part in _left(certain, n_together):
+                found = _Shortlists(queries[part], points, k, rank, dtype, unit, memory).nearest()
+                distances[part], indices[part], certain[part] = found
     for dtype, n_spare in _stages(points.shape[1]):
         n_candidates = k + n_spare
-        if n_candidates < len(points):
+        if n_candidates < n:
             for part in _left(certain, memory // (128 * n_candidates + 32 * points.shape[1])):
-                found = _by_product(queries[part], points, k, n_candidates, dtype, unit, memory)
+                found = _by_product(
+                    queries[part], points, k, rank, n_candidates, dtype, unit, memory
+                )
                 distances[part], indices[part], certain[part] = found
     for part in _left(certain, 256):
-        distances[part], indices[part] = _all_pairs(queries[part], points, k, memory)
+        distances[part], indices[part] = _all_pairs(queries[part], points, k, rank, memory)
     return distances, indices
 
 
@@ -182,19 +217,29 @@ def _left(certain: Tensor, step: int) -> Sequence[Tensor]:
 
 def _stages(dim: int) -> Sequence[tuple[torch.dtype, int]]:
     """Precision of the products and number of spare candidates, one search after the other."""
-    try:
-        full = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set piecewise by the newer switches: (3) cannot be relied on
-        full = False
-    single = [(torch.float32, 4)] if full and dim < 1 << 20 else []
+    single = [(torch.float32, 4)] if _full_float32() and dim < 1 << 20 else []
     return [*single, (torch.float64, 64)]
 
 
-def _worth_shortlists(queries: Tensor, points: Tensor, k: int, n_together: int) -> bool:
-    """Whether (5) is faster than (2): on this processor, for so many of such points."""
-    (m, dim), n = queries.shape, len(points)
-    large = min(m, n_together) >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
-    return large and queries.device.type == points.device.type == "cpu" and _fast_bfloat16()
+def _screens() -> Sequence[torch.dtype]:
+    """Precisions in which (5) is asked, one after the other: what this processor is fast in."""
+    coarse = [torch.bfloat16] if _fast_bfloat16() else []
+    return [*coarse, torch.float32] if _full_float32() else coarse
+
+
+def _full_float32() -> bool:
+    """Whether products of float32 numbers are what they say, as (3) presumes."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # set piecewise by the newer switches: nothing can be relied on
+        return False
+
+
+def _worth_shortlists(m: int, points: Tensor, k: int, memory: int) -> bool:
+    """Whether (5) is faster than (2): for so many queries of such points."""
+    n, dim = points.shape
+    large = m >= 256 and n >= max(8192, 64 * k) and 64 <= dim < 1 << 16
+    return large and 16 * n <= memory and points.device.type == "cpu"
 
 
 @functools.cache
@@ -229,8 +274,19 @@ class _Shortlists:
         count: how many points are listed; the slots behind them mean nothing.
     """
 
-    def __init__(self, queries: Tensor, points: Tensor, k: int, unit: float, memory: int) -> None:
+    def __init__(
+        self,
+        queries: Tensor,
+        points: Tensor,
+        k: int,
+        rank: Tensor | None,
+        dtype: torch.dtype,
+        unit: float,
+        memory: int,
+    ) -> None:
         (m, dim), n = queries.shape, len(points)
+        self.rank = rank
+        self.eps = torch.finfo(dtype).eps
         self.queries, self.points, self.k = queries, points, k
         self.unit, self.memory = unit, memory
         x = (dim + 26) * torch.finfo(torch.float32).eps / 2
@@ -238,14 +294,14 @@ class _Shortlists:
         self.centre = points[:: 1 + n // 1024].double().mean(0)
         self.width = 16 * max(1, min(128, memory // (512 * dim)))
         self.height = max(1, min(m, 1024, memory // (16 * self.width)))
-        self.left = queries.new_zeros(m, dim + 6, dtype=torch.bfloat16)
-        self.right = queries.new_empty(self.width, dim + 6, dtype=torch.bfloat16)
+        self.left = queries.new_zeros(m, dim + 6, dtype=dtype)
+        self.right = queries.new_empty(self.width, dim + 6, dtype=dtype)
         self.q_norms, self.q_errors = queries.new_empty(2, m, dtype=torch.float64)
         self.p_norms, self.p_errors = queries.new_empty(2, n, dtype=torch.float64)
         for rows in _slices(m, self.width):
             self.q_norms[rows], self.q_errors[rows] = self._round(queries[rows], self.left[rows])
-        self.left[:, dim] = self.q_norms * _UP
-        self.left[:, dim + 1] = self.q_errors * _UP
+        self.left[:, dim] = self.q_norms * (1 + 2 * self.eps)
+        self.left[:, dim + 1] = self.q_errors * (1 + 2 * self.eps)
         self.left[:, dim + 2 : dim + 4] = 1
         self.bounds = queries.new_empty(m, _slots(k), dtype=torch.float64)
         self.columns = queries.new_empty(m, _slots(k), dtype=torch.int64)
@@ -269,7 +325,9 @@ class _Shortlists:
             count = self.count[rows, None]
             listed = self.columns[rows, : int(count.max())]
             listed = listed.where(torch.arange(listed.shape[1]) < count, n)
-            found = _of_candidates(self.queries[rows], self.points, listed, k, self.memory)
+            found = _of_candidates(
+                self.queries[rows], self.points, listed, k, self.rank, self.memory
+            )
             distances[rows], indices[rows] = found
         t = self.threshold - self.kappa * torch.maximum(self.threshold.abs(), self.highest.abs())
         beyond = (1 - self.kappa) * self.q_norms.square() + 2 * t
@@ -285,49 +343,58 @@ class _Shortlists:
     def _products(self, step: int) -> Iterator[tuple[slice, slice, Tensor]]:
         """Equation (5) for all queries and every step-th point, a tile at a time."""
         (m, dim), right = self.queries.shape, self.right
-        tile = self.left.new_empty(self.height * self.width)
         points = self.points[::step]
         for columns in _slices(len(points), self.width):
             norms, errors = self._round(points[columns], right)
             self.p_norms[::step][columns], self.p_errors[::step][columns] = norms, errors
             size = len(norms)
             right[:size, :dim].neg_()
-            right[:size, dim] = -errors * _UP
-            right[:size, dim + 1] = -norms * _UP
-            squared = (1 - self.kappa) * _DOWN * norms.square()
-            right[:size, dim + 2 : dim + 4] = _in_two(squared / 2)
+            right[:size, dim] = -errors * (1 + 2 * self.eps)
+            right[:size, dim + 1] = -norms * (1 + 2 * self.eps)
+            squared = (1 - self.kappa) * (1 - self.eps**2 / 2) * norms.square()
+            right[:size, dim + 2 : dim + 4] = _in_two(squared / 2, right.dtype)
             right[:size, dim + 4 :] = 1
-            right[size:] = 0
-            right[size:, dim + 2] = _FAR
+            unused = torch.arange(size, self.width)
+            if self.rank is not None:
+                left_out = (self.rank[::step][columns] < 0).nonzero()[:, 0]
+                unused = torch.cat([left_out, unused])
+            right[unused] = 0
+            right[unused, dim + 2] = _FAR
             for rows in _slices(m, self.height):
-                out = tile[: (rows.stop - rows.start) * self.width].view(-1, self.width)
-                yield columns, rows, torch.mm(self.left[rows], right.T, out=out)
+                yield columns, rows, product(self.left[rows], right)
 
     def _sampled_threshold(self) -> Tensor:
-        """What about k points of a sample stay below; any other value would do as well."""
+        """What a few times k points stay below, by a sample; any other value would do as well."""
         n, k = len(self.points), self.k
-        step = max(1, min(8, n // (8 * k)))
-        strand = 16 if n // step >= 128 * k else 2
+        step = max(1, min(16, n // (8 * k)))
+        count = 4 * k // step + 2
+        strand = 16 if n // step >= 128 * count else 2
         minima = [[] for _ in _slices(len(self.queries), self.height)]
         for _, rows, values in self._products(step):
             strands = values.view(len(values), strand, -1).amin(1)
             minima[rows.start // self.height].append(strands)
-        kth = torch.cat([torch.cat(x, 1).topk(k, largest=False).values[:, -1] for x in minima])
+        low = [torch.cat(x, 1).topk(count, largest=False).values[:, -1] for x in minima]
         norms, errors = self.p_norms[::step].median(), self.p_errors[::step].median()
-        slack = _LEEWAY * (self.q_norms * errors + self.q_errors * norms)
-        return kth.double() + kth.abs() / 128 + slack
+        slack = self._slack(self.q_norms, self.q_errors, norms, errors)
+        return torch.cat(low).double() + self.eps * torch.cat(low).abs() + slack
+
+    def _slack(self, q_norms: Tensor, q_errors: Tensor, norms: Tensor, errors: Tensor) -> Tensor:
+        """By how much the bound (5) of a pair may fall short, and (3) of that."""
+        rounding = self.kappa * (q_norms.square() + norms.square())
+        return _LEEWAY * (q_norms * errors + q_errors * norms) + rounding
 
     def _lower(self, rows: Tensor, threshold: Tensor) -> None:
         """Lower the thresholds that are above these, to slightly less."""
         lower = threshold < self.threshold[rows]
         rows, threshold = rows[lower], threshold[lower]
-        two = _in_two(threshold - 2.0**-15 * threshold.abs())
+        two = _in_two(threshold - self.eps**2 / 2 * threshold.abs(), self.left.dtype)
         self.threshold[rows] = two.double().sum(1)
         self.left[rows, -2:] = -two
 
     def _list(self, start: int, rows: slice, values: Tensor) -> None:
         """List the pairs of a tile that are negative; give up on queries that have too many."""
-        strands = values.view(torch.int16).view(len(values), 8, -1)
+        whole = torch.int16 if values.itemsize == 2 else torch.int32
+        strands = values.view(whole).view(len(values), 8, -1)
         row, strand = (strands.amin(1) < 0).nonzero().unbind(1)
         hit, lane = (strands[row, :, strand] < 0).nonzero().unbind(1)
         row, column = row[hit], lane * strands.shape[2] + strand[hit]
@@ -338,7 +405,7 @@ class _Shortlists:
         row, column, slot = row[fits], column[fits], slot[fits]
         value = values[row, column].double()
         row += rows.start
-        self.bounds[row, slot] = self.threshold[row] + value * _PAST
+        self.bounds[row, slot] = self.threshold[row] + value * (1 + self.eps)
         self.columns[row, slot] = column + start
         count = self.count[rows]
         lost = (count > _slots(self.k)).nonzero()[:, 0] + rows.start
@@ -354,9 +421,9 @@ class _Shortlists:
         listed = torch.arange(bounds.shape[1]) < self.count[rows, None]
         columns = columns.where(listed, 0)
         bounds = bounds.where(listed, math.inf)
-        slack = self.q_norms[rows, None] * self.p_errors[columns]
-        slack += self.q_errors[rows, None] * self.p_norms[columns]
-        likely = (bounds + _LEEWAY * slack).topk(k, largest=False).values[:, -1]
+        q, p = (self.q_norms, self.q_errors), (self.p_norms, self.p_errors)
+        slack = self._slack(*(x[rows, None] for x in q), *(x[columns] for x in p))
+        likely = (bounds + slack).topk(k, largest=False).values[:, -1]
         kept, order = bounds.topk(bounds.shape[1] // 2, largest=False)
         self._lower(rows, torch.minimum(likely, kept[:, -1]))
         self.bounds[rows, : kept.shape[1]] = kept
@@ -364,16 +431,17 @@ class _Shortlists:
         self.count[rows] = (kept < self.threshold[rows, None]).sum(1)
 
 
-def _in_two(x: Tensor) -> Tensor:
-    """Two bfloat16 numbers each whose sum is x, up to 2^-16 of it."""
-    high = x.bfloat16()
-    return torch.stack([high, (x - high).bfloat16()], 1)
+def _in_two(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Two numbers each whose sum is x, up to a quarter of the square of the precision of it."""
+    high = x.to(dtype)
+    return torch.stack([high, (x - high).to(dtype)], 1)
 
 
 def _by_product(
     queries: Tensor,
     points: Tensor,
     k: int,
+    rank: Tensor | None,
     n_candidates: int,
     dtype: torch.dtype,
     unit: float,
@@ -387,23 +455,22 @@ def _by_product(
     side = memory // (32 * dim)
     width = max(1, min(n, 4096, side * 3 // 4))
     height = max(1, min(m, side // 4, memory // (64 * width)))
-    tile = queries.new_empty(height * width, dtype=dtype)
-    bounds = tile.new_full((m, n_candidates), math.inf)
+    bounds = queries.new_full((m, n_candidates), math.inf, dtype=dtype)
     candidates = queries.new_zeros(m, n_candidates, dtype=torch.int64)
     norms = queries.new_empty(m, dtype=torch.float64)
     for start in range(0, n, width):
         p, squared = _centred(points[start : start + width], centre, unit)
-        p, squared = p.to(dtype).T, (shrink * squared).to(dtype)
+        p, squared = p.to(dtype), (shrink * squared).to(dtype)
+        if rank is not None:
+            squared[rank[start : start + width] < 0] = math.inf
         for first in range(0, m, height):
             rows = slice(first, first + height)
             q, norms[rows] = _centred(queries[rows], centre, unit)
-            b = tile[: len(q) * len(squared)].view(len(q), -1)
-            torch.addmm(squared, q.to(dtype), p, alpha=-2, out=b)
-            values, columns = _smallest(b, n_candidates)
+            values, columns = _smallest(product(q.to(dtype) * -2, p, squared), n_candidates)
             bounds[rows], order = _smallest(torch.cat([bounds[rows], values], 1), n_candidates)
             columns = torch.cat([candidates[rows], columns + start], 1)
             candidates[rows] = columns.gather(1, order)
-    distances, indices = _of_candidates(queries, points, candidates, k, memory)
+    distances, indices = _of_candidates(queries, points, candidates, k, rank, memory)
     beyond = shrink * norms + bounds[:, -1]
     return distances, indices, _certainly_below(distances[:, -1] / unit, beyond, dim, dtype)
 
@@ -436,13 +503,21 @@ def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _of_candidates(
-    queries: Tensor, points: Tensor, candidates: Tensor, k: int, memory: int
+    queries: Tensor,
+    points: Tensor,
+    candidates: Tensor,
+    k: int,
+    rank: Tensor | None,
+    memory: int,
 ) -> tuple[Tensor, Tensor]:
-    """The k nearest of each query's own candidates, by (1); ties by lower index.
+    """The k nearest of each query's own candidates, by (1); ties by lower rank or index.
 
     A candidate whose index is the number of points is none.
     """
     candidates, n = candidates.sort(1).values, len(points)
+    if rank is not None:
+        order = rank[candidates.clamp(max=n - 1)].argsort(dim=1, stable=True)
+        candidates = candidates.gather(1, order)
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
     distances = torch.cat(
@@ -457,8 +532,10 @@ def _taken(points: Tensor, index: Tensor) -> Tensor:
     return points.index_select(0, index.flatten()).view(*index.shape, -1)
 
 
-def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Tensor, Tensor]:
-    """The k nearest of all points, by (1); ties by lower index."""
+def _all_pairs(
+    queries: Tensor, points: Tensor, k: int, rank: Tensor | None, memory: int
+) -> tuple[Tensor, Tensor]:
+    """The k nearest of all points, by (1); ties by lower rank or index."""
     (m, dim), n = queries.shape, len(points)
     width = max(1, min(n, memory // (128 * m), memory // (32 * dim)))
     distances = queries.new_empty(m, 0, dtype=torch.float64)
@@ -466,9 +543,14 @@ def _all_pairs(queries: Tensor, points: Tensor, k: int, memory: int) -> tuple[Te
     for start in range(0, n, width):
         more = _direct(queries, points[start : start + width])
         columns = torch.arange(start, start + more.shape[1], device=queries.device)
-        distances, order = torch.cat([distances, more], 1).sort(dim=1, stable=True)
-        indices = torch.cat([indices, columns.expand(m, -1)], 1).gather(1, order)
-        distances, indices = distances[:, :k], indices[:, :k]
+        distances = torch.cat([distances, more], 1)
+        indices = torch.cat([indices, columns.expand(m, -1)], 1)
+        if rank is not None:
+            order = rank[indices].argsort(dim=1, stable=True)
+            indices = indices.gather(1, order)
+            distances = distances.gather(1, order).masked_fill(rank[indices] < 0, math.inf)
+        distances, order = distances.sort(dim=1, stable=True)
+        distances, indices = distances[:, :k], indices.gather(1, order[:, :k])
     return distances, indices
 
 

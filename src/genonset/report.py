@@ -663,7 +663,7 @@ def _worst_first(verdict: Verdict) -> list[int]:
 def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]:
     """One entry a sample: it, its neighbours, their distances, its p-value."""
     evidence = verdict.evidence
-    flagged = {f.index for f in verdict.copying.flagged}
+    flagged = {f.index: f.change for f in verdict.copying.flagged}
     picture = _painter(evidence.sets)
     for k in worst:
         parts: list[tuple[str, int, float | None]] = [("generated", k, None)]
@@ -675,6 +675,7 @@ def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]
             parts.append(("held_out", near, float(evidence.to_held_out[k])))
         yield {
             "flagged": k in flagged,
+            "change": flagged.get(k),
             "p_value": p_text(float(evidence.p_values[k])) if len(parts) > 2 else None,
             "parts": [
                 {

@@ -27,7 +27,10 @@ Its own term against all others, the Z_1 and Z_1^c of the paper, is
 The sums over points run in tiles, rescaled as their running maximum m grows, so that nothing of
 size n x batch is ever held: with l the log weights of a tile and primes for the new values,
 
-    (6)  m' = max(m, max l),   Z' = e^(m - m') Z + sum e^(l - m'),   E[x_0 | x_t] the same way
+    (6)  m' = max(m, max l),   Z' = 2^(m - m') Z + sum 2^(l - m'),   E[x_0 | x_t] the same way
+
+with logarithms to base 2 there, whose exponential costs a fifth of e's and does not slow down
+where it underflows, as most weights of a memorizer do.
 
 All arithmetic is float64, but for `Empirical` points given in float32 (see there).
 """
@@ -42,8 +45,9 @@ from torch import Tensor, nn
 
 from genonset import seeds
 from genonset.errors import DataError
-from genonset.tensors import Samples, Vectors, flatten, require_finite
+from genonset.tensors import Samples, Vectors, flatten, product, require_finite
 
+_LN_2 = math.log(2)
 _LOG_2PI = math.log(2 * math.pi)
 _EPS = torch.finfo(torch.float64).eps
 _BLOCK = 1 << 22  # elements of one block of pairwise values: 32 MiB of float64
@@ -452,13 +456,14 @@ class Empirical(ExactSource):
         return rows.to(torch.float32) if error < _LOG_WEIGHT_ERROR else rows
 
     def _tiles(self, rows: Vectors, alpha: float, sigma: float) -> Iterator[tuple[Tensor, Tensor]]:
-        """Centred points and their log weights for the rows, up to a constant a row."""
-        scaled = rows * (alpha / sigma**2)
-        centre, offsets = self._centre.to(rows), self._squares * (-0.5 * (alpha / sigma) ** 2)
+        """Centred points and log2 of their weights for the rows, up to a constant a row."""
+        scaled = rows * (alpha / sigma**2 / _LN_2)
+        centre = self._centre.to(rows)
+        offsets = self._squares * (-0.5 * (alpha / sigma) ** 2 / _LN_2)
         parts = self.points.reshape(len(self.points), -1).split(_COLUMNS)
         for part, offset in zip(parts, offsets.to(rows).split(_COLUMNS), strict=True):
             tile = part.to(rows.dtype) - centre
-            yield tile, torch.addmm(offset, scaled, tile.T)
+            yield tile, product(scaled, tile, offset)
 
     def _mean(self, rows: Vectors, alpha: float, sigma: float) -> Vectors:
         """The posterior means of some rows by (6)."""
@@ -466,10 +471,10 @@ class Empirical(ExactSource):
         total, sums = torch.zeros_like(highest), torch.zeros_like(rows)
         for tile, logits in self._tiles(rows, alpha, sigma):
             higher = torch.maximum(highest, logits.detach().amax(1, keepdim=True))
-            shrink, highest = torch.exp(highest - higher), higher
-            weights = logits.sub_(highest).exp_()
+            shrink, highest = torch.exp2(highest - higher), higher
+            weights = logits.sub_(highest).exp2_()
             total = total * shrink + weights.sum(1, keepdim=True)
-            sums = torch.addmm(sums * shrink, weights, tile)
+            sums = torch.addcmul(product(weights, tile.T), sums, shrink)
         return self._centre + sums / total
 
     def posterior(
@@ -541,7 +546,7 @@ class Empirical(ExactSource):
         total, slope, square = (torch.zeros_like(highest) for _ in range(3))
         mine, first = torch.full_like(highest, math.nan), 0
         for tile, logits in self._tiles(rows, alpha, sigma):
-            logits = logits.double()
+            logits = logits.double() * _LN_2
             higher = torch.maximum(highest, logits.amax(1))
             step = torch.where(highest.isinf(), 0.0, highest - higher)
             shrink, highest = step.exp(), higher

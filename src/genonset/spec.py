@@ -38,6 +38,7 @@ from genonset.denoisers import (
     ExactDenoiser,
     KernelDenoiser,
     NeuralDenoiser,
+    Precision,
     Target,
     fit_linear,
     population_linear,
@@ -636,6 +637,7 @@ class NetworkModel(Table, ABC):
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Precision = "float32"
     stop_once_memorized: bool = False
     sampler: SamplerTable = SamplerTable()
 
@@ -659,6 +661,7 @@ class NetworkModel(Table, ABC):
             learning_rate=self.learning_rate,
             momentum=self.momentum,
             ema=self.ema,
+            precision=self.precision,
         )
 
     @property

@@ -52,14 +52,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from genonset import seeds
-from genonset.denoisers import Denoiser, NeuralDenoiser, check_network
+from genonset.denoisers import Denoiser, NeuralDenoiser, Precision, check_network
 from genonset.distances import sliced_wasserstein
 from genonset.errors import CheckpointError, ConfigError, DataError, DivergedError, StoreError
 from genonset.estimates import Estimate, bracket, require_confidence
@@ -95,9 +95,11 @@ class Recipe:
         optimizer: "adam", or "sgd" with momentum.
         learning_rate, momentum: of the optimizer; Adam's own coefficients stay at their defaults.
         ema: decay e of the average (3) that generates; 0 uses the weights themselves.
+        precision: "float32", or "bfloat16": the network's products, in training and after it,
+            take factors rounded to 8 bits; weights, gradients and optimizer stay in float32.
 
     Raises:
-        ConfigError: no budget, two, or a number out of range.
+        ConfigError: no budget, two, an unknown name or a number out of range.
     """
 
     steps: int | None = None
@@ -107,6 +109,7 @@ class Recipe:
     learning_rate: float = 1e-3
     momentum: float = 0.9
     ema: float = 0.0
+    precision: Precision | str = "float32"
 
     def __post_init__(self) -> None:
         given = [b for b in (self.steps, self.epochs) if b is not None]
@@ -117,6 +120,11 @@ class Recipe:
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, or None, got {self.batch_size}.")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(
+                f"precision is {' or '.join(map(repr, get_args(Precision)))}, got "
+                f"{self.precision!r}."
+            )
         if self.optimizer not in ("adam", "sgd"):
             raise ConfigError(f"optimizer is 'adam' or 'sgd', got {self.optimizer!r}.")
         if not (
@@ -208,10 +216,13 @@ def train(
     Reference:
         Vincent 2011, Neural Computation 23, 1661: denoising score matching.
     """
-    points = _points(denoiser, training)
+    points = _points(denoiser, training, recipe)
     run = _Run(denoiser, points, recipe, generator)
     n_steps = recipe.n_steps(len(points))
-    keeper = None if checkpoint is None else _Keeper(Path(checkpoint), checkpoint_seconds, run)
+    keeper = None
+    if checkpoint is not None:
+        run.identity = _identity(denoiser, points, recipe, generator)
+        keeper = _Keeper(Path(checkpoint), checkpoint_seconds, run)
     if keeper is not None and keeper.file.exists():
         run.restore(keeper.file, n_steps, monitor)
     done = monitor is not None and until is not None and bool(monitor.probes) and until(monitor)
@@ -238,13 +249,14 @@ def train(
     )
 
 
-def _points(denoiser: NeuralDenoiser, training: Samples) -> Samples:
+def _points(denoiser: NeuralDenoiser, training: Samples, recipe: Recipe) -> Samples:
     """Training points in the network's precision, checked together with the network."""
     if training.ndim < 2 or len(training) == 0:
         raise DataError(
             f"Training takes at least one point, shape (n, *shape), got {tuple(training.shape)}."
         )
     require_finite("training", training)
+    denoiser.precision = recipe.precision
     check_network(denoiser, training[:2])
     denoiser.shape = denoiser.shape or tuple(training.shape[1:])
     return training.to(next(denoiser.network.parameters(), training))
@@ -299,10 +311,10 @@ class _Run:
         generator: torch.Generator,
     ) -> None:
         self.denoiser, self.recipe, self.step = denoiser, recipe, 0
+        self.identity: dict[str, str] = {}  # only a checkpoint needs it
         self.parameters = [p for p in denoiser.network.parameters() if p.requires_grad]
         if not self.parameters:
             raise DataError(f"{type(denoiser.network).__name__} has no parameters to train.")
-        self.identity = _identity(denoiser, points, recipe, generator)
         self.losses = points.new_empty(recipe.n_steps(len(points)))
         self.optimizer = recipe.start(self.parameters)
         self.batches = _Batches(points, recipe, generator)
@@ -311,7 +323,9 @@ class _Run:
     def advance(self) -> None:
         """One gradient step, its loss (1) kept."""
         inputs, told, target = _question(self.denoiser, *self.batches.draw(self.step))
-        loss = (self.denoiser.network(inputs, told) - target).square().mean()
+        with self.denoiser.arithmetic():
+            answer = self.denoiser.network(inputs, told)
+        loss = (answer - target).square().mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -503,7 +517,7 @@ def train_together(
             f"denoiser and shapes {sorted(shapes)}."
         )
     batches = [
-        _Batches(_points(d, x), recipe, g)
+        _Batches(_points(d, x, recipe), recipe, g)
         for d, x, g in zip(denoisers, trainings, generators, strict=True)
     ]
     n = len(trainings[0])
@@ -521,7 +535,9 @@ def train_together(
         drawn = zip(*(b.draw(step - 1) for b in batches), strict=True)
         asked = _question(denoisers[0], *(torch.cat(parts) for parts in drawn))
         inputs, told, target = (part.unflatten(0, (len(denoisers), -1)) for part in asked)
-        errors = (vmap(answer)(parameters, buffers, inputs, told) - target).square()
+        with denoisers[0].arithmetic():
+            answers = vmap(answer)(parameters, buffers, inputs, told)
+        errors = (answers - target).square()
         losses = errors.flatten(1).mean(1)
         optimizer.zero_grad()
         losses.sum().backward()

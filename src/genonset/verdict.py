@@ -54,15 +54,20 @@ exponent k there. Where that is rarer than 1 in 100, a sample with
 
 is a near-duplicate as well: where data are sparse, a compressed or noisy copy is farther from its
 point than (3), and still much nearer to it than to anything else. The labels have no part in (8)
-either. What a set of 1/20 or 1/10 copies would have done to the p-value is found by
-planting them: random labels, the near samples that were seen as Poisson background, and copies
-close enough to their point to count for it.
+either. With `robust` every distance above is the least over the views of an image,
+`genonset.views`, and no label enters it; the bound of (8) is then min(1/2, (1/1000)^(1/k)), which
+chance passes once in 1000 at any k: copies that were compressed as well lie between it and 1/3.
+What a set of 1/20 or 1/10 copies would have done to the p-value is found by planting them: random
+labels, the near samples that were seen as Poisson background, and copies close enough to their
+point to count for it.
 
 Without a held-out set nothing tells a copy from a sample that is near because the data are dense,
 except training points' own distances to one another: the weaker, leave-one-out control.
 """
 
+import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -84,9 +89,10 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
-from genonset.features import represent
+from genonset.features import as_images, coordinates, represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, flatten
+from genonset.tensors import Vectors, from_array
+from genonset.views import Views
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
 REGIMES: tuple[str, ...] = get_args(Regime)
@@ -94,8 +100,8 @@ REGIMES: tuple[str, ...] = get_args(Regime)
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
 
-EXACT = 3e9
-"""Operations up to which the exact law of a label test is computed, about two seconds."""
+EXACT = 1e9
+"""Operations up to which the exact law of a label test is computed, under a second."""
 
 _ROUNDING = 1 + 1e-9  # a test of level 1/20 must reject at the attainable p-value 1/20
 
@@ -173,11 +179,13 @@ def label_test(
     )
 
 
-def _tail(counts: np.ndarray, n_training: int, n_permutations: int, seed: int) -> float:
+def _tail(
+    counts: np.ndarray, n_training: int, n_permutations: int, seed: int, most: float = 1.0
+) -> float:
     """P(S >= the sum of the first n_training counts): exact, or by relabelling if that is long."""
     found = counts[counts > 0]
     excess = float(np.abs(found - np.median(found)).sum()) if len(found) else 0.0
-    if len(found) * min(len(found), n_training) * excess < EXACT:
+    if len(found) * min(len(found), n_training) * excess < most * EXACT:
         return subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
     return permutation_p_value(counts, n_training, n_permutations=n_permutations, seed=seed)
 
@@ -197,39 +205,97 @@ def label_tests(
     """
     samples, *sets = _same_shape(generated=generated, training=training, held_out=held_out)
     pool = _Pool.of(*sets)
-    distances, where = (found[:, 0] for found in nearest(samples, pool.points, 1))
-    near = distances <= _near_duplicate_scale(pool.spacing())
+    if len(pool.first) < 2:
+        raise DataError(
+            "training and held_out are one and the same point repeated; a label test needs "
+            "at least two distinct points."
+        )
+    distances, where = (found[:, 0] for found in pool.nearest(samples, 1))
+    near = distances <= _near_duplicate_scale(pool.spacing(1))
     return pool.test(where, len(samples)), pool.test(where[near], len(samples))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Pool:
-    """Training and held-out points together.
+    """Training points and, where there are any, held-out points together; nothing is copied.
 
     Attributes:
-        points: the distinct ones, in an order that does not depend on the labels.
-        member: for every row, training first, its distinct point.
-        n_training: number of training rows.
+        sets: rows, shape (n, d) each, training first.
+        search: what finds nearest neighbours, `genonset.neighbors.nearest` or the like.
+        first: for each distinct point, in an order that does not depend on the labels, its first
+            row, counted through all sets.
+        member: for every row its distinct point.
+        ranks: for the rows of each set their distinct points, -1 where an earlier row is equal.
     """
 
-    points: Vectors
+    sets: tuple[Tensor, ...]
+    first: Tensor
     member: Tensor
-    n_training: int
+    ranks: tuple[Tensor, ...]
+    search: Callable[..., tuple[Tensor, Tensor]] = nearest
 
     @classmethod
-    def of(cls, training: Vectors, held_out: Vectors) -> "_Pool":
-        points, member = distinct(torch.cat([training, held_out]))
-        if len(points) < 2:
-            raise DataError(
-                "training and held_out are one and the same point repeated; a label test needs "
-                "at least two distinct points."
-            )
-        return cls(points=points, member=member.cpu(), n_training=len(training))
+    def of(cls, *sets: Tensor, search: Callable[..., tuple[Tensor, Tensor]] = nearest) -> "_Pool":
+        first, member = distinct(*sets)
+        ranks = []
+        for rows in member.split([len(x) for x in sets]):
+            earliest = _first_rows(rows, len(first))[rows] == torch.arange(len(rows))
+            ranks.append(torch.where(earliest, rows, -1))
+        return cls(sets=sets, first=first, member=member, ranks=tuple(ranks), search=search)
 
-    def spacing(self, k: int = 1) -> Tensor:
-        """Distances of every distinct point to its k nearest other ones, shape (n, k)."""
-        k = min(k, len(self.points) - 1)
-        return nearest(self.points, self.points, k + 1)[0][:, 1:]
+    @property
+    def n_training(self) -> int:
+        return len(self.sets[0])
+
+    def has(self, role: int) -> Tensor:
+        """Mask of the distinct points that are in a set."""
+        found = torch.zeros(len(self.first), dtype=torch.bool)
+        return found.index_fill_(0, self.ranks[role][self.ranks[role] >= 0], True)
+
+    def rows(self, which: Tensor) -> Tensor:
+        """These distinct points, one a row."""
+        dtype = functools.reduce(torch.promote_types, (x.dtype for x in self.sets))
+        rows = torch.empty(len(which), self.sets[0].shape[1], dtype=dtype)
+        place, start = self.first[which], 0
+        for x in self.sets:
+            mine = ((start <= place) & (place < start + len(x))).nonzero()[:, 0]
+            rows[mine] = x[place[mine] - start].to(dtype)
+            start += len(x)
+        return rows
+
+    def nearest_in(
+        self, role: int, queries: Tensor, k: int, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Distances and places of the k nearest distinct points of one set, or of part of it.
+
+        Fewer if there are fewer; ties by place.
+        """
+        rank = self.ranks[role]
+        if keep is not None:
+            rank = torch.where(keep[rank], rank, -1)
+        k = min(k, int((rank >= 0).sum()))
+        distances, rows = self.search(queries, self.sets[role], k, rank=rank)
+        return distances, rank[rows]
+
+    def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances and places of the k nearest distinct points of all sets, ties by place."""
+        return _merged([self.nearest_in(role, queries, k) for role in range(len(self.sets))], k)
+
+    def some(self, places: Tensor, name: str) -> Tensor:
+        """At most SEARCHED of these, LARGEST where a search has many views, drawn at random."""
+        most = SEARCHED if self.search is nearest else LARGEST
+        if len(places) <= most:
+            return places
+        order = torch.randperm(len(places), generator=seeds.generator(0, name, len(places)))
+        return places[order[:most].sort().values]
+
+    def spacing(self, k: int) -> Tensor:
+        """Distances of distinct points to their k nearest other ones, shape (n, k).
+
+        Of all points, or of some drawn at random, whatever their labels.
+        """
+        chosen = self.some(torch.arange(len(self.first)), "spacing")
+        return self.nearest(self.rows(chosen), k + 1)[0][:, 1:]
 
     def counts(self, where: Tensor) -> np.ndarray:
         """For every row how many of the samples at these points it has."""
@@ -249,9 +315,21 @@ class _Pool:
         )
 
 
-def _same_shape(**sets: Points) -> list[Vectors]:
-    """The sets as float64 rows, all of one length."""
-    vectors = [as_rows(name, points).double() for name, points in sets.items()]
+def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest of several answers, a point that is in two of them once; ties by place."""
+    distances, where = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    where, order = where.sort(dim=1, stable=True)
+    distances = distances.gather(1, order)
+    repeated = torch.zeros_like(where, dtype=torch.bool)
+    repeated[:, 1:] = where[:, 1:] == where[:, :-1]
+    distances, order = distances.masked_fill(repeated, math.inf).sort(dim=1, stable=True)
+    k = min(k, int((~repeated).sum(1).min()))
+    return distances[:, :k], where.gather(1, order)[:, :k]
+
+
+def _same_shape(**sets: Points) -> list[Tensor]:
+    """The sets as rows of one length."""
+    vectors = [as_rows(name, points) for name, points in sets.items()]
     if len({v.shape[1] for v in vectors}) > 1:
         raise DataError(
             f"{', '.join(sets)} must hold data points of one shape, got "
@@ -339,13 +417,13 @@ def memorized_fraction(generated: Points, training: Points, *, gap: float = 1 / 
     if not 0 < gap <= 1:
         raise ConfigError(f"gap is a ratio of distances with 0 < gap <= 1, got {gap}.")
     samples, points = _same_shape(generated=generated, training=training)
-    points, _ = distinct(points)
-    if len(points) < 2:
+    pool = _Pool.of(points)
+    if len(pool.first) < 2:
         raise DataError(
             "All training points are equal. A gap ratio needs two distinct points; count exact "
             "copies instead."
         )
-    first, second = nearest(samples, points, 2)[0].T
+    first, second = pool.nearest(samples, 2)[0].T
     return wilson(int((first < gap * second).sum()), len(first))
 
 
@@ -456,12 +534,19 @@ def copying_power(
 
 @dataclass(frozen=True, kw_only=True)
 class Flagged:
-    """A sample at near-duplicate distance of a training point, equations (6) and (7)."""
+    """A sample at near-duplicate distance of a training point, equations (6) and (7).
+
+    Attributes:
+        index, nearest: which sample and which training point.
+        distance, p_value: between the two, and (7) at that distance.
+        change: what was done to the point, as a robust search found it; None of any other.
+    """
 
     index: int
     nearest: int
     distance: float
     p_value: float
+    change: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -595,7 +680,8 @@ class Duplicates:
     Attributes:
         training: training points equal to an earlier one.
         near_training: distinct training points nearer to another than a third of the median
-            distance to the nearest other.
+            distance to the nearest other; in sets of more than SEARCHED points those found among
+            as many, and among the points that samples and held-out points are nearest to.
         overlap: held-out points equal to a training point.
         generated: samples equal to an earlier one.
     """
@@ -705,7 +791,7 @@ def audit(
     significance: float = 0.05,
     power: bool = False,
     allow_mixed_units: bool = False,
-    features: str = "pixels",
+    features: str | None = None,
     robust: bool = False,
 ) -> Verdict:
     """Are these samples copies of that training set?
@@ -721,9 +807,10 @@ def audit(
         significance: level of either test.
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
-        features: the coordinates that are compared, as `genonset.features.represent` takes them.
-        robust: search images flipped and shifted by a pixel as well, and take for each the view
-            that comes nearest to the pool, whatever the label.
+        features: the coordinates that are compared, as `genonset.features.represent` takes them;
+            "pixels" by default, "lowpass" in a robust search.
+        robust: search images through the views of `genonset.views`: flipped, shifted, cropped.
+            The features are then those of the search alone; quality is that of the pixels.
 
     Raises:
         DataError: if a set is empty, not finite, or of another shape or unit than the others.
@@ -741,12 +828,17 @@ def audit(
         )
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    rows = {name: flatten(points) for name, points in represent(sets, features).items()}
-    search = _Search.of(rows, _views(sets, features) if robust else {})
+    features = features or ("lowpass" if robust else "pixels")
+    views = _views(sets, features) if robust else None
+    seen = sets if views else represent(sets, features)
+    rows = {name: _rows(points) for name, points in seen.items()}
+    search = _Search.of(rows, nearest if views is None else views.nearest)
     copied, bias = (
         search.copying(significance, n_permutations, seed),
         search.train_bias(n_permutations, seed),
     )
+    if views is not None and copied.flagged:
+        copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
     background = search.background(copied.flagged)
     strength = search.power(background, significance, seed, curve=power)
@@ -762,13 +854,20 @@ def audit(
         )
     facts = {name: _describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
-    if duplicates.overlap and found in ("poor", "generalizing"):
-        found = "undecided"  # points of both sets hide their copies from either test
+    held_out_copies = 0 if search.to_held_out is None else int((search.to_held_out == 0).sum())
+    blind = duplicates.overlap or held_out_copies == len(rows["generated"])
+    if blind and found in ("poor", "generalizing"):
+        found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
         verdict=found,
-        sentence=_sentence(found, copied, bias, quality, strength, facts, duplicates.overlap),
+        sentence=_sentence(
+            found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
+        ),
         reasons=tuple(_reasons(copied, bias, quality, strength, significance)),
-        notes=(*_notes(facts, duplicates, significance), *(f"Units: {w}." for w in warned)),
+        notes=(
+            *_notes(facts, duplicates, held_out_copies, significance),
+            *(f"Units: {w}." for w in warned),
+        ),
         copying=copied,
         train_bias=bias,
         quality=quality,
@@ -863,7 +962,7 @@ def audit_files(
         significance=significance,
         power=power,
         allow_mixed_units=allow_mixed_units,
-        features=features or ("standardized" if tables else "pixels"),
+        features=features or ("standardized" if tables else None),
         robust=robust,
     )
     facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
@@ -903,69 +1002,72 @@ def none_to(value: float | None, other: float) -> float:
 class _Search:
     """Every neighbour search of an audit, done once."""
 
-    rows: dict[str, Vectors]
-    samples: Vectors  # the samples as they are searched: in the view that comes nearest
-    fresh: Vectors  # the same of held-out points; of training points if there are none
-    pool: _Pool | None
-    in_training: Tensor  # mask over the distinct points of the pool, or of the training set
+    rows: dict[str, Tensor]
+    points: _Pool
+    in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
-    points: Vectors  # those distinct points
-    spacing: Tensor  # their distances to two others
+    spacing: Tensor  # distances of distinct points to two others
     second: Tensor  # for each sample the distance to its second nearest distinct point
     first: Tensor  # for each sample the distances to two distinct training points
-    nearest_training: Tensor  # and the nearest one, among `points`
+    nearest_training: Tensor  # and the nearest one, by its place in the pool
     to_held_out: Tensor | None
     nearest_held_out: Tensor | None
     control: Tensor  # distances of held-out rows to two distinct training points
-    control_training: Tensor  # for each held-out row the nearest one, among `points`
-    training_spacing: Tensor  # distances of distinct training points to others of them
-    training_neighbour: Tensor
+    control_training: Tensor  # for each held-out row the nearest one, by its place
+    drawn: Tensor  # places of the training points whose others were looked for at random
+    training_spacing: Tensor  # for each distinct point, if looked at, distances to training points
+    training_neighbour: Tensor  # and the nearest one
 
     @classmethod
-    def of(cls, rows: dict[str, Vectors], views: Mapping[str, Sequence[Vectors]]) -> "_Search":
-        training = rows["training"]
-        pool = _Pool.of(training, rows["held_out"]) if "held_out" in rows else None
-        points, member = distinct(training) if pool is None else (pool.points, pool.member)
-        mine = torch.zeros(len(points), dtype=torch.bool)
-        other = mine.clone()
-        mine[member[: len(training)]] = True
-        other[member[len(training) :]] = True
-        known, fresh = mine.nonzero()[:, 0], other.nonzero()[:, 0]
-        if len(known) < 2:
+    def of(
+        cls, rows: dict[str, Tensor], search: Callable[..., tuple[Tensor, Tensor]] = nearest
+    ) -> "_Search":
+        roles = [name for name in ("training", "held_out") if name in rows]
+        points = _Pool.of(*(rows[name] for name in roles), search=search)
+        mine = points.has(0)
+        other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
+        if int(mine.sum()) < 2:
             raise DataError(
-                f"All {len(training)} training points are equal; an audit needs at least two "
+                f"All {points.n_training} training points are equal; an audit needs at least two "
                 "distinct ones. Check what was written to this set."
             )
-        among, neighbours = nearest(points[known], points[known], min(3, len(known)))
-        targets = [points[known]] if pool is None else [points[known], points[fresh]]
-        samples, found = _closest([rows["generated"], *views.get("generated", ())], targets)
+        found = [points.nearest_in(role, rows["generated"], 2) for role in range(len(roles))]
         first, where = found[0]
-        to_held_out = nearest_held_out = None
-        others, control, control_where = training, among[:, 1:], neighbours[:, 1]
-        if pool is not None:
-            to_held_out, nearest_held_out = found[1][0][:, 0], fresh[found[1][1][:, 0]]
-            held_out = [rows["held_out"], *views.get("held_out", ())]
-            others, [(control, control_where)] = _closest(held_out, targets[:1])
-            control_where = control_where[:, 0]
+        drawn = points.some(mine.nonzero()[:, 0], "training spacing")
+        looked, control, control_where = [drawn, where[:, 0]], None, None
+        if len(roles) > 1:
+            control, control_where = points.nearest_in(0, rows["held_out"], 2)
+            looked.append(control_where[:, 0])
+        looked = torch.cat(looked).unique()
+        among, neighbours = points.nearest_in(0, points.rows(looked), 3)
+        training_spacing = torch.full((len(mine), among.shape[1] - 1), math.inf).double()
+        training_spacing[looked] = among[:, 1:]
+        training_neighbour = torch.arange(len(mine))
+        training_neighbour[looked] = neighbours[:, 1]
+        if control is None or control_where is None:
+            control, control_where = training_spacing[drawn], training_neighbour[drawn, None]
         return cls(
             rows=rows,
-            samples=samples,
-            fresh=others,
-            pool=pool,
+            points=points,
             in_training=mine,
             in_held_out=other,
-            points=points,
-            spacing=among[:, 1:] if pool is None else pool.spacing(2),
-            second=nearest(samples, points, 2)[0][:, 1],
+            spacing=training_spacing[drawn] if len(roles) == 1 else points.spacing(2),
+            second=_merged(found, 2)[0][:, 1],
             first=first,
-            nearest_training=known[where[:, 0]],
-            to_held_out=to_held_out,
-            nearest_held_out=nearest_held_out,
+            nearest_training=where[:, 0],
+            to_held_out=found[1][0][:, 0] if len(roles) > 1 else None,
+            nearest_held_out=found[1][1][:, 0] if len(roles) > 1 else None,
             control=control,
-            control_training=known[control_where],
-            training_spacing=among[:, 1:],
-            training_neighbour=neighbours[:, 1],
+            control_training=control_where[:, 0],
+            drawn=drawn,
+            training_spacing=training_spacing,
+            training_neighbour=training_neighbour,
         )
+
+    @property
+    def pool(self) -> _Pool | None:
+        """Training and held-out points, if there are both."""
+        return self.points if "held_out" in self.rows else None
 
     @property
     def scale(self) -> float:
@@ -978,7 +1080,14 @@ class _Search:
 
     def _is_near(self, first: Tensor, second: Tensor) -> Tensor:
         within = first <= self.scale
-        return within | (first < second / 3) if self.chance < RARE else within
+        return within | (first < self.gap * second)
+
+    @property
+    def gap(self) -> float:
+        """The bound of (8); 0 where chance would pass it too often."""
+        if self.points.search is nearest:
+            return 1 / 3 if self.chance < RARE else 0.0
+        return min(1 / 2, RARE_IN_VIEWS ** (1 / self.dimension)) if self.dimension > 0 else 0.0
 
     @property
     def chance(self) -> float:
@@ -1001,9 +1110,9 @@ class _Search:
 
     @property
     def near_twins(self) -> Tensor:
-        """Which distinct training points have another within a third of the median distance."""
+        """Which training points have another within a third of the median distance."""
         nearest_other = self.training_spacing[:, 0]
-        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other.median()
+        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other[self.drawn].median()
 
     @property
     def dimension(self) -> float:
@@ -1027,7 +1136,7 @@ class _Search:
             training=len(training) - int(self.in_training.sum()),
             near_training=int(self.near_twins.sum()),
             overlap=overlap,
-            generated=datasets.count_duplicates(generated),
+            generated=len(generated) - len(distinct(generated)[0]),
         )
 
     # Copying and train bias
@@ -1044,13 +1153,14 @@ class _Search:
             if p_value <= significance * _ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
-        inner = self._is_near(self.training_spacing[:, 0], self.training_spacing[:, -1])
+        inner = self.training_spacing[self.drawn]
+        inner = self._is_near(inner[:, 0], inner[:, -1])
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
             flagged=flagged,
             at_least=at_least,
-            identical=int((self.first[:, 0] == 0).sum()),
+            identical=self.identical,
             near_training=near_training,
             near_held_out=near_held_out,
             scale=self.scale,
@@ -1064,22 +1174,28 @@ class _Search:
             ),
         )
 
+    @property
+    def identical(self) -> int:
+        """Samples that equal a training point, number for number."""
+        at = (self.first[:, 0] == 0).nonzero()[:, 0]
+        points = self.points.rows(self.nearest_training[at])
+        return int((self.rows["generated"][at] == points).all(1).sum())
+
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
         keep = self._one_of_each()
-        training = self.points[self.in_training]
         first, control = self.first, self.control
-        if not bool(keep.all()) and int(keep.sum()) > 1:
-            first = nearest(self.samples, training[keep], 2)[0]
+        if not bool(keep.all()) and int((keep & self.in_training).sum()) > 1:
+            first = self.points.nearest_in(0, self.rows["generated"], 2, keep)[0]
             if self.pool is not None:
-                control = nearest(self.fresh, training[keep], 2)[0]
+                control = self.points.nearest_in(0, self.rows["held_out"], 2, keep)[0]
         share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
         if self.pool is None:
             return share, None
         return share, wilson(int((control[:, 0] < control[:, 1] / 3).sum()), len(control))
 
     def _one_of_each(self) -> Tensor:
-        """Mask of distinct training points with one of each group of near twins."""
+        """Mask of distinct points with one of each group of near twins in the training set."""
         twins = self.near_twins
         keep = torch.ones(len(twins), dtype=torch.bool)
         if not bool(twins.any()):
@@ -1122,7 +1238,7 @@ class _Search:
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
         own, where = self.nearer
-        reached = torch.full((len(self.points),), math.inf, dtype=torch.float64)
+        reached = torch.full((len(self.points.first),), math.inf, dtype=torch.float64)
         reached.scatter_reduce_(0, where, own, "amin")
         controls = reached[self.in_held_out & ~self.in_training].sort().values
         as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
@@ -1151,15 +1267,14 @@ class _Search:
     def quality(self, seed: int) -> Quality:
         reference = "training" if self.pool is None else "held_out"
         samples, training = self._matched(seed)
-        real = self.rows[reference]
-        everything = torch.cat([self.rows[n] for n in ("training", "held_out") if n in self.rows])
+        real = _subset(self.rows[reference], SEARCHED, seed, reference)
         control = None
         if self.pool is not None:
             control = _sliced(training, real, seed)
         return Quality(
             sliced_wasserstein=_sliced(samples, real, seed),
             control=control,
-            spread_ratio=_spread(self.rows["generated"]) / _spread(everything),
+            spread_ratio=_spread(self.rows["generated"]) / _spread(*self.points.sets),
             reference=reference,
             size=len(samples),
         )
@@ -1180,8 +1295,7 @@ class _Search:
             return {}
         where = self.nearest_training
         rank = peers.rank_test(self.first[:, 0], self.control[:, 0])
-        spacing = torch.full((len(self.points),), math.inf, dtype=torch.float64)
-        spacing[self.in_training] = self.training_spacing[:, 0]
+        spacing = self.training_spacing[:, 0]
         own = peers.authentic(self.first[:, 0], where, spacing)
         fresh = peers.authentic(self.control[:, 0], self.control_training, spacing)
         n_training, n_held_out = self.pool.n_training, len(self.rows["held_out"])
@@ -1223,7 +1337,7 @@ class _Search:
                 for real in (training, held_out)
             ]
             found[f"{name}_training"] = Peer(value=values[0], chance=values[1])
-        spread = math.sqrt(_spread(torch.cat([training, held_out])) / samples.shape[1])
+        spread = math.sqrt(_spread(training, held_out) / samples.shape[1])
         if spread > 0:
             found["kernel_delta"] = _kernel_peer(
                 samples, training, held_out, spread, n_permutations, seed
@@ -1256,12 +1370,11 @@ class _Search:
         return self.pool.counts(where[near])
 
     def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
-        member = self._member()
-        n_training = len(self.rows["training"])
-        training_row = _first_rows(member[:n_training], len(self.points))
+        member, n_training = self.points.member, self.points.n_training
+        training_row = _first_rows(member[:n_training], len(self.points.first))
         held_out = None
         if self.nearest_held_out is not None:
-            held_out = _first_rows(member[n_training:], len(self.points))[self.nearest_held_out]
+            held_out = _first_rows(member[n_training:], len(training_row))[self.nearest_held_out]
         return Evidence(
             to_training=self.first[:, 0],
             nearest_training=training_row[self.nearest_training],
@@ -1273,65 +1386,35 @@ class _Search:
             sets=sets,
         )
 
-    def _member(self) -> Tensor:
-        return distinct(self.rows["training"])[1] if self.pool is None else self.pool.member
+
+def _views(sets: dict[str, Tensor], features: str) -> Views:
+    """The views of these images; no label enters."""
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
+    shape = tuple(pool[0].shape[1:])
+    as_images(pool[0][:1], "A robust search")
+    return Views(shape=shape, onto=coordinates(pool, features))
 
 
-def _closest(
-    views: Sequence[Vectors], targets: Sequence[Vectors]
-) -> tuple[Vectors, list[tuple[Tensor, Tensor]]]:
-    """The two nearest points of each target, in the view that comes nearest to any of them.
-
-    Returns:
-        the chosen rows, and distances and indices for each target.
-    """
-    found = [[nearest(v, t, min(2, len(t))) for t in targets] for v in views]
-    reach = torch.stack([torch.stack([d[:, 0] for d, _ in row]).amin(0) for row in found])
-    best, row = reach.argmin(0), torch.arange(len(views[0]))
-
-    def chosen(parts: Sequence[Tensor]) -> Tensor:
-        return parts[0] if len(parts) == 1 else torch.stack(list(parts))[best, row]
-
-    return chosen(views), [
-        (chosen([v[k][0] for v in found]), chosen([v[k][1] for v in found]))
-        for k in range(len(targets))
-    ]
+def _with_changes(
+    flagged: Sequence[Flagged], rows: Mapping[str, Tensor], views: Views
+) -> tuple[Flagged, ...]:
+    samples = rows["generated"][[f.index for f in flagged]]
+    changes = views.changes(samples, rows["training"][[f.nearest for f in flagged]])
+    return tuple(replace(f, change=c) for f, c in zip(flagged, changes, strict=True))
 
 
-def _views(sets: dict[str, Tensor], features: str) -> dict[str, list[Vectors]]:
-    """Samples and held-out images flipped, shifted by a pixel, and both; as features."""
-    shape = tuple(sets["training"].shape[1:])
-    if len(shape) not in (2, 3) or min(shape[-2:]) < 2 or (len(shape) == 3 and shape[0] > 4):
-        raise DataError(
-            f"A robust search flips and shifts images, shape (n, channels, height, width) or (n, "
-            f"height, width); got points of shape {shape}. Leave it out for other data."
-        )
-    views: dict[str, list[Vectors]] = {}
-    for name in sets.keys() - {"training"}:
-        moved = [
-            _shifted(points, down, right)
-            for points in (sets[name], sets[name].flip(-1))
-            for down in (-1, 0, 1)
-            for right in (-1, 0, 1)
-        ]
-        seen = (represent(sets | {name: points}, features)[name] for points in moved)
-        views[name] = [flatten(points) for points in seen]
-    return views
-
-
-def _shifted(points: Tensor, down: int, right: int) -> Tensor:
-    """Images moved by whole pixels; what comes in repeats the border."""
-    height, width = points.shape[-2:]
-    rows = (torch.arange(height) - down).clamp(0, height - 1)
-    columns = (torch.arange(width) - right).clamp(0, width - 1)
-    return points[..., rows, :][..., columns]
-
+SEARCHED = 10_000
+"""Points whose distances to others set the scale; of larger sets a random part, all against all
+points."""
 
 LARGEST = 1000
 """Points of a set that are compared all with all; of larger sets a random part."""
 
 RARE = 0.01
 """Chance below which a small gap ratio makes a near-duplicate."""
+
+RARE_IN_VIEWS = 0.001
+"""Chance with which a robust search takes a sample for a near-duplicate by its gap ratio."""
 
 PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
@@ -1388,21 +1471,21 @@ def _first_rows(member: Tensor, n_points: int) -> Tensor:
     return first.scatter_reduce_(0, member, torch.arange(len(member)), "amin")
 
 
-def _subset(rows: Vectors, size: int, seed: int, name: str) -> Vectors:
-    """At most `size` rows, drawn at random."""
+def _subset(rows: Tensor, size: int, seed: int, name: str) -> Vectors:
+    """At most `size` rows, drawn at random, in float64."""
     if len(rows) <= size:
-        return rows
+        return rows.double()
     order = torch.randperm(len(rows), generator=seeds.generator(seed, "subset", name))
-    return rows[order[:size].sort().values]
+    return rows[order[:size].sort().values].double()
 
 
 def _sliced(x: Vectors, y: Vectors, seed: int) -> float:
     return sliced_wasserstein(x, y, generator=seeds.generator(seed, "directions"))
 
 
-def _spread(rows: Vectors) -> float:
-    """Trace of the covariance."""
-    return float(rows.var(0, correction=0).sum())
+def _spread(*sets: Tensor) -> float:
+    """Trace of the covariance of all rows together."""
+    return float(datasets.moments(*sets)[1].sum())
 
 
 def _kernel_peer(
@@ -1436,20 +1519,27 @@ def permutation_p_value(
 ) -> float:
     """P(sum over a random subset >= sum of the first n_chosen), (k + 1)/(B + 1).
 
-    All relabellings are one product of a matrix of zeros and ones.
+    How many of each value are chosen is multivariate hypergeometric: where values repeat, as
+    counts do, a relabelling is a few such numbers. Where they do not, all relabellings are one
+    product of a matrix of zeros and ones.
 
     Reference:
-        Davison and Hinkley 1997, section 4.2.4.
+        Davison and Hinkley 1997, section 4.2.4; Johnson, Kotz and Balakrishnan 1997, Discrete
+        Multivariate Distributions, chapter 39.
     """
     rng = np.random.default_rng(seeds.derive(seed, "relabellings"))
-    observed = float(values[:n_chosen].sum())
     slack = 1e-9 * float(np.abs(values).sum())
+    enough = float(values[:n_chosen].sum()) - slack
+    different, sizes = np.unique(values, return_counts=True)
+    if len(different) < len(values) / 20:
+        chosen = rng.multivariate_hypergeometric(sizes, n_chosen, size=n_permutations)
+        return (int((chosen @ different >= enough).sum()) + 1) / (n_permutations + 1)
     extreme, step = 0, max(1, (1 << 22) // len(values))
     for start in range(0, n_permutations, step):
         draws = rng.random((min(step, n_permutations - start), len(values)), dtype=np.float32)
         bound = np.partition(draws, n_chosen - 1, axis=1)[:, n_chosen - 1 : n_chosen]
         sums = (draws <= bound).astype(np.float64) @ values
-        extreme += int((sums >= observed - slack).sum())
+        extreme += int((sums >= enough).sum())
     return (extreme + 1) / (n_permutations + 1)
 
 
@@ -1504,7 +1594,7 @@ class _Planted:
             counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
             n_copies = rng.binomial(n_generated, share)
             counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
-            p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed)
+            p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed, most=0.01)
             hits += p_value <= self.significance * _ROUNDING
         return hits / n_trials
 
@@ -1587,6 +1677,8 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
                 "is shape (n, *shape) with at least one point."
             )
         sets[name] = points if points.ndim > 1 else points[:, None]
+    if len({points.shape[1:] for points in sets.values()}) > 1:
+        sets = {name: _grey(points) for name, points in sets.items()}
     shapes = {name: tuple(points.shape[1:]) for name, points in sets.items()}
     if len(set(shapes.values())) > 1:
         raise DataError(
@@ -1595,6 +1687,11 @@ def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[
             + f". {_how_to_convert(list(shapes.values()))}"
         )
     return sets
+
+
+def _grey(points: Tensor) -> Tensor:
+    """Images (n, height, width) as images of one channel, (n, 1, height, width)."""
+    return points[:, None] if points.ndim == 3 else points
 
 
 def _as_tensor(name: str, values: object) -> Tensor:
@@ -1613,8 +1710,15 @@ def _as_tensor(name: str, values: object) -> Tensor:
             f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
             "tensors of numbers, shape (n, *shape)."
         )
-    native = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
-    return _as_tensor(name, torch.from_numpy(np.require(array, native, ["C", "W"])))
+    return _as_tensor(name, from_array(array))
+
+
+def _rows(points: Tensor) -> Tensor:
+    """Data points as rows of floating-point numbers, where they are if they are such numbers."""
+    rows = points.reshape(len(points), -1)
+    if rows.is_floating_point():
+        return rows
+    return rows.float() if rows.itemsize < 3 else rows.double()
 
 
 def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
@@ -1656,6 +1760,7 @@ def _sentence(
     power: Power,
     facts: dict[str, Input],
     overlap: int,
+    held_out_copies: int,
 ) -> str:
     """The verdict in one sentence; samples identical to training points come first."""
     m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
@@ -1675,7 +1780,13 @@ def _sentence(
         "undecided: neither test rejects, but with these sizes copies in a tenth of the samples "
         f"would be found with probability {none_to(power.probability, 0):.2f} only."
     )
-    if overlap:
+    if held_out_copies == m:
+        undecided = (
+            f"undecided: all {m} samples are identical to held-out points, so the held-out set is "
+            "no control for them. Was one set given twice? Hold out data that the generator did "
+            "not see."
+        )
+    elif overlap:
         undecided = (
             f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
             "hide the copies of it. Leave them out (--drop-overlap), or hold out other data."
@@ -1753,8 +1864,20 @@ def _reasons(
         )
 
 
-def _notes(facts: dict[str, Input], duplicates: Duplicates, significance: float) -> Iterator[str]:
+def _notes(
+    facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int, significance: float
+) -> Iterator[str]:
     """What a reader must know about the data."""
+    hashes = {name: one.sha256 for name, one in facts.items()}
+    for one, other in itertools.combinations(hashes, 2):
+        if hashes[one] == hashes[other]:
+            other = other.replace("_", "-")
+            yield f"{one} and {other} hold the same numbers: was one set given twice?"
+    if held_out_copies:
+        yield (
+            f"{held_out_copies} of {facts['generated'].n} samples are identical to held-out "
+            "points: a generator that never saw these does this only where data repeat."
+        )
     if duplicates.training:
         yield (
             f"{duplicates.training} training points equal an earlier one; equal points count as "

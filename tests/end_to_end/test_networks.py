@@ -8,8 +8,10 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from genonset.errors import ConfigError
 from genonset.experiment import resolve, run_cell
@@ -235,3 +237,61 @@ def test_the_page_on_training_does_what_it_says(tmp_path, monkeypatch):
     rows = list(csv.DictReader((tmp_path / "probes.csv").read_text().splitlines()))
     assert rows
     assert (tmp_path / "run.pt").exists()
+
+
+PRECISIONS = """
+name = "precisions"
+replicates = {replicates}
+n = [{n}]
+criteria = ["memorized_fraction", "sliced_wasserstein", "label_test", "kernel_l2", "spread_ratio"]
+n_original = 400
+n_generated = 200
+axes = {{ "model.precision" = ["float32", "bfloat16"] }}
+[source]
+{source}
+[model]
+{model}
+learning_rate = 2e-3
+[model.sampler]
+kind = "ddim"
+n_steps = 15
+"""
+MIXTURE = """kind = "gaussian_mixture"
+means = [[1, 1, 1, 1], [-1, -1, -1, -1]]"""
+CASES = {
+    "perceptron": {
+        "replicates": 6,
+        "n": 12,
+        "source": MIXTURE,
+        "model": 'kind = "mlp"\nwidth = 64\nsteps = 1500',
+    },
+    "U-Net": {
+        "replicates": 4,
+        "n": 5,
+        "source": 'kind = "digits"',
+        "model": 'kind = "unet"\nwidth = 8\nsteps = 300',
+    },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_bfloat16_moves_no_criterion_beyond_its_interval(case):
+    """The mean over replicates lies in float32's 95 % interval.
+
+    Data, weights at the start and noise are the same for both. Were the runs independent, a
+    criterion would leave the first interval with probability 0.1 to 0.2; they are nearly equal.
+    """
+    sweep = sweep_of(PRECISIONS.format(**CASES[case]))
+    values = {"float32": [], "bfloat16": []}
+    for setting, cell in sweep.cells():
+        values[setting["model.precision"]].append(run_cell(cell).values["model"])
+    names = ("memorized_fraction", "sliced_wasserstein", "train_bias", "delta_held_out",
+             "spread_ratio")  # fmt: skip
+    full, half = (np.array([[v[c] for c in names] for v in values[p]]) for p in values)
+    count = len(full)
+    reach = stats.t.ppf(0.975, count - 1) / math.sqrt(count)
+    print(case, *zip(names, full.mean(0), half.mean(0), reach * full.std(0, ddof=1), strict=True))
+    assert not np.array_equal(full, half)
+    assert 0.2 < full[:, 0].mean() < 0.99  # a criterion at its end would move nowhere
+    assert np.all(np.abs(half.mean(0) - full.mean(0)) <= reach * full.std(0, ddof=1))

@@ -1,0 +1,129 @@
+"""The least distance over views, against Pillow's resizing and NumPy's slices, view by view."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genonset
+from genonset import seeds
+from genonset.errors import DataError
+from genonset.features import coordinates
+from genonset.views import Views, windows
+
+
+def gaussian(*shape):
+    return torch.randn(shape, generator=seeds.generator(3, *shape), dtype=torch.float64)
+
+
+def rows(images):
+    return images.flatten(1)
+
+
+def plain(shape):
+    return Views(shape=shape, onto=rows)
+
+
+def enlarged(image, window):
+    top, left, height, width = window
+    part = image[top : top + height, left : left + width].astype(np.float32)
+    size = image.shape[::-1]
+    return np.asarray(Image.fromarray(part).resize(size, Image.Resampling.BILINEAR)).ravel()
+
+
+def least_distances(queries, points):
+    """Every flip and pair of windows, one image at a time."""
+    found = np.full((len(queries), len(points)), np.inf)
+    for mine, other in windows(*queries.shape[1:]):
+        seen = np.stack([enlarged(p, other) for p in points])
+        for flipped in (queries, queries[:, :, ::-1], queries[:, ::-1], queries[:, ::-1, ::-1]):
+            own = np.stack([enlarged(q, mine) for q in flipped])
+            gaps = np.linalg.norm(own[:, None] - seen[None], axis=2)
+            found = np.minimum(found, gaps)
+    return found
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 9), (8, 8)])
+def test_neighbours_are_those_of_the_least_distance_over_all_views(height, width):
+    queries, points = gaussian(7, height, width), gaussian(9, height, width)
+    expected = least_distances(queries.numpy(), points.numpy())
+    distances, indices = plain((height, width)).nearest(rows(queries), rows(points), 3)
+    assert indices.numpy().tolist() == expected.argsort(1)[:, :3].tolist()
+    assert distances.numpy() == pytest.approx(np.sort(expected, 1)[:, :3], rel=1e-5)
+
+
+def test_ties_go_by_rank_and_points_without_rank_are_left_out():
+    points = gaussian(6, 4, 4)
+    points[3] = points[1].flip(-1)
+    rank = torch.tensor([4, 3, -1, 0, 2, 1])
+    distances, indices = plain((4, 4)).nearest(rows(points), rows(points), 2, rank=rank)
+    assert indices[1].tolist() == [3, 1], "a flipped image is as near as the image itself"
+    assert distances[1].tolist() == [0, 0]
+    assert 2 not in indices
+    assert (distances[[0, 1, 3, 4, 5], 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("side", "n_shifts", "n_crops"), [(8, 9, 13), (16, 9, 54), (32, 25, 68), (64, 25, 68)]
+)
+def test_windows_lie_in_the_frame_and_are_as_many_as_the_page_says(side, n_shifts, n_crops):
+    pairs = windows(side, side)
+    assert len(set(pairs)) == len(pairs) == n_shifts + n_crops
+    for top, left, height, width in (window for pair in pairs for window in pair):
+        assert min(top, left) >= 0
+        assert max(top + height, left + width) <= side
+    one_pixel = (1, 1, side - 2, side - 2)
+    assert side == 64 or one_pixel in [other for _, other in pairs]
+
+
+CHANGES = {
+    "as it is": lambda x: x,
+    "flipped left-right": lambda x: x.flip(-1),
+    "turned by 180 degrees": lambda x: x.flip(-1, -2),
+    "shifted 1 right": lambda x: x.roll(1, -1),
+    "shifted 1 up and 1 left, flipped upside down": lambda x: x.roll((-1, -1), (-2, -1)).flip(-2),
+    "flipped left-right, gain 0.80, offset 0.1": lambda x: 0.8 * x.flip(-1) + 0.1,
+}
+
+
+@pytest.mark.parametrize("words", CHANGES)
+def test_what_was_done_is_said(words):
+    points = gaussian(4, 1, 8, 8)
+    views = Views(shape=(1, 8, 8), onto=coordinates([points], "normalized"))
+    samples = CHANGES[words](points)
+    assert views.changes(rows(samples), rows(points)) == [words] * 4
+
+
+def test_a_crop_is_said():
+    points = gaussian(1, 3, 16, 16)
+    part = points[..., 1:15, 1:15]
+    sample = torch.nn.functional.interpolate(part, (16, 16), mode="bilinear")
+    words = plain((3, 16, 16)).changes(rows(sample), rows(points))
+    assert words == ["cropped to 14 x 14 pixels from row 1, column 1"]
+
+
+def test_a_constant_image_has_no_gain():
+    flat = torch.ones(1, 1, 4, 4)
+    views = Views(shape=(1, 4, 4), onto=coordinates([flat], "lowpass"))
+    assert views.changes(rows(2 * flat), rows(flat)) == ["as it is"]
+
+
+def test_exchanging_the_labels_exchanges_what_is_found():
+    """No label enters a view, the scale or the bound of the gap ratio."""
+    training, held_out, generated = gaussian(40, 8, 8), gaussian(41, 8, 8), gaussian(70, 8, 8)
+    generated[:20] = 0.7 * training[:20].flip(-1)
+    generated[20:25] = held_out[20:25].roll(1, -2)
+    one = genonset.audit(generated, training, held_out, robust=True)
+    two = genonset.audit(generated, held_out, training, robust=True)
+    assert one.settings["near_duplicate_scale"] == two.settings["near_duplicate_scale"] > 0
+    assert one.settings["intrinsic_dimension"] == two.settings["intrinsic_dimension"]
+    assert (one.copying.near_training, one.copying.near_held_out) == (20, 5)
+    assert (two.copying.near_training, two.copying.near_held_out) == (5, 20)
+    assert one.train_bias.share == pytest.approx(1 - two.train_bias.share)
+    assert one.copying.identical == 0, "a changed copy is not identical"
+
+
+@pytest.mark.parametrize("shape", [(6,), (5, 8, 8), (1, 1, 8)])
+def test_points_that_are_no_images_are_refused(shape):
+    with pytest.raises(DataError, match="takes images"):
+        plain(shape).nearest(torch.zeros(2, 6), torch.zeros(2, 6), 1)
