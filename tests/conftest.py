@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 ROOMS = ("noise", "sources", "datasets", "denoisers", "pretrained", "networks", "samplers",
          "distances", "neighbors", "peers", "features", "views", "verdict", "training",
          "published", "criteria", "gallery",
-         "experiment")  # fmt: skip
+         "experiment", "reviewers")  # fmt: skip
 
 torch.set_num_threads(1)
 settings.register_profile("same examples", derandomize=True, deadline=None)

@@ -301,7 +301,7 @@ def test_data_that_have_gone_cost_the_errors_alone(results, monkeypatch):
 
     monkeypatch.setattr(figures, "error_unit", gone)
     names = {figure.name for figure in figures._figures_of(results, results.settings)}
-    assert names == {"position", "regimes", "memorization", "quality"}
+    assert names == {"position", "regimes", "memorization", "quality", "onsets"}
 
 
 # -- what is drawn -----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ ORDER = [
     "samplers", "estimates", "distances", "neighbors", "peers", "features", "views", "verdict",
     "training", "equivalents", "one_step", "theory", "onset", "criteria", "published", "spec",
     "gallery", "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report",
-    "cli",
+    "reviewers", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

@@ -169,9 +169,12 @@ def _tell(results: "Results", summary: dict[str, Any]) -> None:
     """The headline on standard output; what was done and what is next on standard error."""
     name = results.sweep.headline_criterion
     sizes = results.sweep.n
-    if len(sizes) == 1:
+    reads = results.sweep.reads_onset
+    if not reads:
+        print(f"No onset is read off {name} in this design. The figures show what it gives.")
+    elif len(sizes) == 1:
         print(f"One size, n = {sizes[0]}: no onset. The figure shows {name} along the axis.")
-    for setting in results.settings if len(sizes) > 1 and summary["done"] else []:
+    for setting in results.settings if reads and len(sizes) > 1 and summary["done"] else []:
         print(f"{results.onset(name, setting).sentence()}   ({_place(name, setting)})")
     for course in results.status().get("adaptive", ()):
         _say(f"adaptive: {_ended(course)}")
@@ -581,7 +584,9 @@ def status(run: Run, as_json: Json = False) -> None:
 def reproduce(
     name: Annotated[
         str,
-        typer.Argument(help="One of genonset list experiments; linear for both linear-d*."),
+        typer.Argument(
+            help="One of genonset list experiments; linear for both linear-d*; reviewers."
+        ),
     ],
     variant: Annotated[
         str, typer.Option(help="One variant, such as published or corrected; both for all.")
@@ -589,18 +594,24 @@ def reproduce(
     n: Annotated[str | None, typer.Option(help="Sizes, such as 8,16,32.")] = None,
     replicates: Annotated[int | None, typer.Option(help="Runs at each n.")] = None,
     seed: Annotated[int | None, typer.Option(help="Experiment seed.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A quarter of the replicates.")] = False,
     workers: Workers = 1,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Run an experiment that ships with the package, such as the paper's."""
+    """Run an experiment that ships with the package: of the paper, or of its reviewers' points."""
     from genonset.figures import compare, save
     from genonset.spec import reproduction
 
+    if name == "reviewers":
+        if n is not None or replicates is not None or variant != "both":
+            raise ConfigError("reproduce reviewers takes --quick, --seed, --workers and --out.")
+        _reviewers(out or Path("runs") / name, quick, seed, workers, as_json)
+        return
     names = ["linear-d16", "linear-d100"] if name == "linear" else [name]
     sizes = _sizes(n)
     chosen = [
-        reproduction(one, variant=variant, n=sizes, replicates=replicates, seed=seed)
+        reproduction(one, variant=variant, n=sizes, replicates=replicates, seed=seed, quick=quick)
         for one in names
     ]
     folder = out or Path("runs") / name
@@ -621,6 +632,26 @@ def reproduce(
         }
     if as_json:
         _print_json(whole)
+    if whole["failed"]:
+        raise typer.Exit(1)
+
+
+def _reviewers(folder: Path, quick: bool, seed: int | None, workers: int, as_json: bool) -> None:
+    """Every run behind the reviewers' points, the audit beside them, and their one page."""
+    from genonset.reviewers import AUDIT, audit_example, sweeps, write_index
+
+    chosen = sweeps(quick=quick, seed=seed)
+    summaries = [_run(one, folder / one.name, workers)[1] for one in chosen]
+    audit_example(folder / AUDIT, seed=seed or 0)
+    page = write_index(folder, {one.name: one.replicates for one in chosen})
+    whole = {"run": str(folder), "page": str(page), "runs": summaries} | {
+        count: sum(summary[count] for summary in summaries)
+        for count in ("cells", "done", "failed", "seconds")
+    }
+    if as_json:
+        _print_json(whole)
+    else:
+        print(f"{whole['done']} of {whole['cells']} cells in {len(chosen)} runs: {page}")
     if whole["failed"]:
         raise typer.Exit(1)
 

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from genonset import distances, seeds, verdict
-from genonset.denoisers import measure_collapse_time
+from genonset.denoisers import linear_share, measure_collapse_time
 from genonset.distances import KernelTerms, Smoothed
 from genonset.errors import DataError
 from genonset.noise import NoiseProcess, at_horizon
@@ -223,6 +223,24 @@ CRITERIA: dict[str, Criterion] = {
         summary="Mean of 1 / sum w² over the posterior weights w: the training points that a "
         "noisy point could have come from.",
     ),
+    "linear_share": Criterion(
+        axis="training",
+        title="linear share of the score",
+        summary="Share of the mean square of the exact score at the horizon that its best affine "
+        "fit explains: of the training points, or of the true law for an exact model of it.",
+    ),
+    "linear_share_clean": Criterion(
+        axis="training",
+        title="linear share of the clean mean",
+        summary="The same share of the variance of the exact denoiser: what the score says beyond "
+        "the noise, which alone is linear.",
+    ),
+    "own_log_odds": Criterion(
+        axis="training",
+        title="ln(Z_own / Z_rest)",
+        summary="Median log of the own term of the training points' score against the sum of all "
+        "others at the horizon; it changes sign at the collapse time.",
+    ),
     "n_parameters": Criterion(
         axis="training",
         title="parameters",
@@ -262,6 +280,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "label_test": ("train_bias", "copying"),
     "collapse": ("collapse_time", "own_weight", "posterior_entropy", "participation_ratio"),
+    "late_times": ("linear_share", "linear_share_clean", "own_log_odds"),
     "training_time": ("n_parameters", "n_steps", "training_loss", "tau_gen", "tau_mem"),
 }
 
@@ -570,6 +589,37 @@ def collapse_facts(training: Vectors, noise: NoiseProcess, *, seed: int) -> dict
         "own_weight": float(found.own.median()),
         "posterior_entropy": float(found.entropy.mean()),
         "participation_ratio": float(found.participation.mean()),
+    }
+
+
+def late_facts(
+    law: Gaussian | GaussianMixture | Empirical,
+    training: Vectors,
+    noise: NoiseProcess,
+    *,
+    seed: int,
+) -> dict[str, float]:
+    """How linear the exact score is at the horizon, and who decides it: group "late_times".
+
+    Args:
+        law: whose exact score it is.
+        training: the points whose own terms are compared, shape (n, d).
+        noise: of the model.
+        seed: of 400 noisy points for each number.
+
+    Reference:
+        Halder and Pehlevan, section 2.3; theory note (D5).
+    """
+    source, (alpha, sigma) = Empirical(training), at_horizon(noise)
+    share = linear_share(law, alpha, sigma, generator=seeds.generator(seed, "linear share"))
+    draws = seeds.generator(seed, "own term")
+    own = torch.randint(len(training), (400,), generator=draws)
+    eps = torch.randn(400, source.dim, dtype=torch.float64, generator=draws)
+    odds = source.own_log_odds(alpha * source.points[own] + sigma * eps, alpha, sigma, own)
+    return {
+        "linear_share": share.score,
+        "linear_share_clean": share.clean,
+        "own_log_odds": float(odds.median()),
     }
 
 

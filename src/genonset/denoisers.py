@@ -32,8 +32,19 @@ so that the ridge is in units of the covariance of x_t, as in (3), and an infini
 linear model of (3) at every time. One noise vector a row serves all times: the model is a smooth
 function of time. A small bandwidth and ridge with many noise draws move it to the memorizer.
 
-Halder and Pehlevan, section 3; theory note (0.2), (0.3), (B14). Kernel ridge regression: their
-section 5. Random features: Rahimi and Recht 2007.
+Of an exact denoiser the best affine fit, in mean square over x_t, is that of the Gaussian with the
+mean m and the covariance C of x_0, since E[E[x_0 | x_t] x_t^T] = E[x_0 x_t^T]; with the score of
+(1) it is -S (x_t - alpha m), S = (alpha² C + sigma²)^-1. What it leaves is not correlated with it:
+
+    (12)  E|fit of the score|² = tr S,     Var(fit of the clean mean) = alpha² tr(C² S)
+    (13)  share of the score = tr S / (tr S + alpha² R / sigma⁴),
+          share of the clean mean = alpha² tr(C² S) / (alpha² tr(C² S) + R)
+
+R the mean square of the clean mean less its fit. Both are 1 for a Gaussian at every time and tend
+to 1 at late times for any law; the score's does so trivially, since noise alone is linear.
+
+Halder and Pehlevan, sections 2.3 and 3; theory note (0.2), (0.3), (B14). Kernel ridge regression:
+their section 5. Random features: Rahimi and Recht 2007.
 """
 
 import contextlib
@@ -47,7 +58,7 @@ from torch import Tensor, nn
 
 from genonset.errors import ConfigError, DataError, DivergedError
 from genonset.noise import NoiseProcess, at_horizon
-from genonset.sources import Empirical, ExactSource, Gaussian, centre
+from genonset.sources import Empirical, ExactSource, Gaussian, GaussianMixture, centre
 from genonset.tensors import Samples, Times, Vectors, flatten, require_finite
 
 _BLOCK = 1 << 22  # elements of one block of kernel values
@@ -554,3 +565,68 @@ def measure_collapse_time(
         middle = (low + high) / 2
         low, high = (middle, high) if weight(middle) > 0.5 else (low, middle)
     return (low + high) / 2
+
+
+class LinearShare(NamedTuple):
+    """How much of an exact denoiser is linear, equation (13).
+
+    Attributes:
+        score: share of the mean square of the score.
+        clean: share of the variance of the clean mean.
+    """
+
+    score: float
+    clean: float
+
+
+def linear_share(
+    source: Gaussian | GaussianMixture | Empirical,
+    alpha: float,
+    sigma: float,
+    *,
+    n_draws: int = 400,
+    generator: torch.Generator,
+) -> LinearShare:
+    """The share of an exact score, and of its clean mean, that their best affine fit explains.
+
+    The fit and its own variance are in closed form, (12); only the mean square of what it leaves,
+    the R of (13), is a mean over draws of x_t. For a Gaussian R = 0 and both shares are 1.
+
+    Args:
+        source: the law of x_0; of `Empirical`, the training points.
+        alpha: signal scale.
+        sigma: noise scale, positive.
+        n_draws: noisy points that R is a mean over.
+        generator: source of the draws.
+
+    Returns:
+        both shares, between 0 and 1.
+
+    Raises:
+        DataError: if all points of the source are equal: there is no clean mean to explain.
+
+    Reference:
+        Halder and Pehlevan, section 2.3, on late times; theory note, section 11.
+    """
+    mean, covariance = source.mean, source.covariance
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp_min(0.0)
+    if float(values.sum()) == 0:
+        raise DataError("linear_share: a law on one point has no linear part; use two or more.")
+    noisy = alpha**2 * values + sigma**2
+    clean = flatten(source.sample(n_draws, generator=generator)).double()
+    x_t = alpha * clean + sigma * torch.randn(
+        clean.shape, dtype=torch.float64, generator=generator
+    )
+    gain = (vectors * (alpha * values / noisy)) @ vectors.T
+    linear = mean + (x_t - alpha * mean) @ gain
+    exact = source.posterior_mean(x_t.reshape(-1, *source.shape), alpha, sigma)
+    left = float((flatten(exact) - linear).square().sum(1).mean())
+    fitted_score, fitted_clean = (
+        float((1 / noisy).sum()),
+        float((alpha**2 * values**2 / noisy).sum()),
+    )
+    return LinearShare(
+        score=fitted_score / (fitted_score + alpha**2 / sigma**4 * left),
+        clean=fitted_clean / (fitted_clean + left),
+    )

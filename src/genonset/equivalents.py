@@ -54,7 +54,7 @@ matrix.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -244,7 +244,7 @@ def _solve(species: _Species, model: Regression) -> _Saddle:
     def fields(y: Array) -> Array:
         return species.own + nu * np.einsum("kp,ipq->kiq", y.reshape(k, -1), flat).reshape(shape)
 
-    def overlaps(green: Array) -> Array:
+    def overlaps(green: NDArray[np.floating[Any]]) -> Array:
         weighted = (counts[:, None, None] * green).reshape(k, len(s), -1)
         return np.einsum("kiq,ipq->kp", weighted, flat, optimize=True).reshape(k, r, r)
 

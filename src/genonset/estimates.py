@@ -22,6 +22,14 @@ and the pair (size, sum) is an independent sum over groups of items of equal cou
 binomial number of items. The zeros and the largest other group enter in closed form, the rest by
 convolution. Every term is positive and none exceeds one, so that a small p-value keeps its
 relative accuracy.
+
+In a balanced nested design y = mean + a_i + b_ij + c_ijk + ..., each level drawn anew within every
+draw of the one above it, the variances of a, b, c, ... follow from the mean squares
+
+    (4)  MS_k = (values a group) sum (group mean - mean of its outer group)² / degrees of freedom
+         E MS_k = sum_(l >= k) (values a group of l) variance_l
+
+from the innermost level outwards. The differences are unbiased for any law, and may be negative.
 """
 
 import inspect
@@ -183,6 +191,59 @@ def bootstrap(
         )
     low, high = np.quantile(drawn, expanded_levels(len(data), confidence))
     return Estimate(value=float(value), low=float(low), high=float(high), confidence=confidence)
+
+
+def variance_components(
+    values: ArrayLike, *, confidence: float = 0.95, n_resamples: int = 2000, seed: int = 0
+) -> list[Estimate]:
+    """The variance that each level of a balanced nested design adds, equation (4).
+
+    Args:
+        values: one axis a level, outermost first, each at least 2 long; along an axis the draws of
+            that level and of all further ones are new within every index of the axes before it.
+        confidence: probability with which an interval covers.
+        n_resamples: of the outermost level, whose draws are resampled whole.
+        seed: of the resamples.
+
+    Returns:
+        one estimate a level, unbiased and therefore sometimes negative; the interval of the first
+        is a bootstrap of a variance, too short where its draws are few.
+
+    Raises:
+        DataError: without values, with an axis shorter than 2, with fewer than 3 outermost draws,
+            or with values that are not finite.
+
+    Reference:
+        Searle, Casella and McCulloch 1992, Variance Components, chapter 3, balanced nested data.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim == 0 or data.shape[0] < 3 or min(data.shape) < 2:
+        raise DataError(
+            f"A nested design needs at least 3 outermost draws and 2 at every further level, got "
+            f"shape {data.shape}."
+        )
+
+    def component(level: int) -> Callable[..., Array]:
+        return lambda rows, axis: _components(rows, axis)[level]
+
+    options: dict[str, Any] = {"confidence": confidence, "n_resamples": n_resamples, "seed": seed}
+    return [bootstrap(data, component(level), **options) for level in range(data.ndim)]
+
+
+def _components(data: Array, first: int) -> list[Array]:
+    """Equation (4) along the axes from `first` on; those before it are kept."""
+    sizes = data.shape[first:]
+    found: list[Array] = []
+    square, means = np.zeros(data.shape[:first]), data
+    for level in reversed(range(len(sizes))):
+        axes = tuple(range(first, first + level + 1))
+        group = math.prod(sizes[level + 1 :])
+        outer = means.mean(first + level, keepdims=True)
+        freedom = math.prod(sizes[:level]) * (sizes[level] - 1)
+        mean_square = group * ((means - outer) ** 2).sum(axes) / freedom
+        found.append((mean_square - square) / group)
+        square, means = mean_square, outer.squeeze(first + level)
+    return found[::-1]
 
 
 def subset_sum_tail(counts: ArrayLike, n_chosen: int, observed: float) -> float:

@@ -37,13 +37,14 @@ from genonset.criteria import (
     Scene,
     collapse_facts,
     evaluate,
+    late_facts,
 )
 from genonset.datasets import Dataset, Indices
 from genonset.distances import Smoothed
 from genonset.errors import CheckpointError, ConfigError, StoreError
 from genonset.gallery import Gallery, hang, is_image
 from genonset.samplers import Sampler
-from genonset.sources import Gaussian, GaussianMixture, Source
+from genonset.sources import Empirical, Gaussian, GaussianMixture, Source
 from genonset.spec import (
     AnySource,
     Cell,
@@ -132,7 +133,7 @@ def draw_points(cell: Cell) -> Points:
             n_original=cell.n_original,
             n_generated=cell.n_generated,
             seed=cell.seed,
-            replicate=cell.replicate,
+            replicate=cell.turn("data"),
         )
         return Points(
             training=rows[split.training],
@@ -143,13 +144,12 @@ def draw_points(cell: Cell) -> Points:
             rows=split.training,
         )
     original, oracle = _common_draws(
-        world, cell.seed, cell.replicate, cell.n_original, cell.n_generated
+        world, cell.seed, cell.turn("evaluation"), cell.n_original, cell.n_generated
     )
+    turns = {name: cell.turn("data" if name == "training" else "evaluation") for name in names}
     sets = {
-        name: world.sample(
-            cell.n, generator=seeds.generator(cell.seed, name, cell.replicate, cell.n)
-        )
-        for name in names
+        name: world.sample(cell.n, generator=seeds.generator(cell.seed, name, turn, cell.n))
+        for name, turn in turns.items()
     }
     return Points(**sets, original=original, oracle=oracle)
 
@@ -203,7 +203,7 @@ def run_cell(
     nothing = points.training[:0]
 
     def noise() -> torch.Generator:
-        return seeds.generator(cell.seed, "sampling", cell.replicate)
+        return seeds.generator(cell.seed, "sampling", cell.turn("sampling"))
 
     def samples(generated: Generated) -> Vectors:
         return generated.draw(cell.n_generated or 0, noise()) if wants_samples else nothing
@@ -227,7 +227,7 @@ def run_cell(
             std=std,
             source=world if isinstance(world, Source) else None,
             keep_self=rule != "paper",
-            seed=seeds.derive(cell.seed, "evaluation", cell.replicate),
+            seed=seeds.derive(cell.seed, "evaluation", cell.turn("evaluation")),
         )
 
     measured = cell.measured
@@ -244,8 +244,12 @@ def run_cell(
     facts = dict(model.facts)
     noise_table = getattr(cell.model, "noise", None)
     if noise_table is not None and set(GROUPS["collapse"]) & set(measured):
-        seed = seeds.derive(cell.seed, "collapse", cell.replicate, cell.n)
+        seed = seeds.derive(cell.seed, "collapse", cell.turn("evaluation"), cell.n)
         facts |= collapse_facts(points.training, noise_table.build(), seed=seed)
+    if noise_table is not None and set(GROUPS["late_times"]) & set(measured):
+        seed = seeds.derive(cell.seed, "late times", cell.turn("evaluation"), cell.n)
+        law = _exact_law(cell, points.training)
+        facts |= late_facts(law, points.training, noise_table.build(), seed=seed)
     values["model"] |= {
         name: value
         for name, value in facts.items()
@@ -290,8 +294,7 @@ def _generators(
     cell: Cell, points: Points, checkpoint: Path | None
 ) -> tuple[Generated, Generated, Generated]:
     """The model and the two poles between which it lies."""
-    fit_noise = seeds.generator(cell.seed, "training noise", cell.replicate, cell.n)
-    model = _fit(cell, points, points.training, fit_noise, checkpoint)
+    model = _fit(cell, points, points.training, "training noise", checkpoint)
     memorizer = Generated(
         draw=lambda n, g: points.training[torch.randint(len(points.training), (n,), generator=g)],
         law=Smoothed(points=points.training, bandwidth=0.0),
@@ -305,14 +308,18 @@ def _generators(
 
 
 def _fit(
-    cell: Cell,
-    points: Points,
-    rows: Vectors,
-    generator: torch.Generator,
-    checkpoint: Path | None,
+    cell: Cell, points: Points, rows: Vectors, noise: str, checkpoint: Path | None
 ) -> Generated:
-    """The cell's model fitted to some rows; a network is watched where the cell asks when."""
+    """The cell's model fitted to some rows; a network is watched where the cell asks when.
+
+    A network starts from the first number of its training noise, which `kept_for` may take from
+    another replicate than the rest.
+    """
     model = cell.model
+    generator, initialization = (
+        seeds.generator(cell.seed, noise, cell.turn(name), cell.n)
+        for name in ("training_noise", "initialization")
+    )
     if isinstance(model, ExactModel) and model.law == "source":
         source = build(cell.source)
         assert isinstance(source, Gaussian | GaussianMixture)
@@ -334,10 +341,16 @@ def _fit(
             fresh=shaped(points.original),
             sampler=sampler,
             n_generated=cell.n_generated or N_GENERATED,
-            seed=seeds.derive(cell.seed, "probes", cell.replicate),
+            seed=seeds.derive(cell.seed, "probes", cell.turn("evaluation")),
         )
 
-    fitted = model.fit(shaped(rows), generator=generator, monitor=monitor, checkpoint=checkpoint)
+    fitted = model.fit(
+        shaped(rows),
+        generator=generator,
+        initialization=initialization,
+        monitor=monitor,
+        checkpoint=checkpoint,
+    )
     kept = None if images is None else images.kept
 
     def draw(n: int, noise: torch.Generator) -> Vectors:
@@ -345,6 +358,15 @@ def _fit(
         return drawn if kept is None else drawn[:, kept]
 
     return replace(fitted, draw=draw)
+
+
+def _exact_law(cell: Cell, training: Vectors) -> Gaussian | GaussianMixture | Empirical:
+    """The law whose exact score a cell speaks of: of its training points, or the true one."""
+    source = build(cell.source)
+    if isinstance(cell.model, ExactModel) and cell.model.law == "source":
+        assert isinstance(source, Gaussian | GaussianMixture)
+        return source
+    return Empirical(training)
 
 
 def twin_file(checkpoint: Path) -> Path:
@@ -355,9 +377,8 @@ def twin_file(checkpoint: Path) -> Path:
 def _twins(cell: Cell, points: Points, noise, checkpoint: Path | None) -> dict[str, Vectors]:
     """For the overlap: the same generators had they seen the disjoint null set."""
     n = cell.n_generated or 0
-    fit_noise = seeds.generator(cell.seed, "twin training noise", cell.replicate, cell.n)
     file = None if checkpoint is None else twin_file(checkpoint)
-    twin = _fit(cell, points, points.null, fit_noise, file)
+    twin = _fit(cell, points, points.null, "twin training noise", file)
     return {
         "model": twin.draw(n, noise()),
         "memorizer": points.null[torch.randint(len(points.null), (n,), generator=noise())],
@@ -487,6 +508,18 @@ def _fitting_split(sweep: Sweep, world: Dataset) -> datasets.Split:
         seed=sweep.seed,
         replicate=0,
     )
+
+
+def eigenvalues(world: Source | Dataset) -> torch.Tensor | None:
+    """Eigenvalues of the covariance, where it is known."""
+    if isinstance(world, Gaussian):
+        return world.eigenvalues
+    if isinstance(world, GaussianMixture):
+        return torch.linalg.eigvalsh(world.covariance).clamp_min(0.0)
+    if isinstance(world, Dataset):
+        covariance = torch.atleast_2d(flatten(world.points).T.cov())
+        return torch.linalg.eigvalsh(covariance).clamp_min(0.0)
+    return None
 
 
 def floor_values(measurement: Measurement) -> dict[str, float]:

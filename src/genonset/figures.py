@@ -27,7 +27,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -40,14 +40,17 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from torch import Tensor
 
-from genonset.criteria import CEILINGS, CRITERIA, ROLES
+from genonset import theory
+from genonset.criteria import CEILINGS, CRITERIA, GROUPS, ROLES
+from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
-from genonset.experiment import build
+from genonset.experiment import build, eigenvalues
 from genonset.gallery import SHOWN, Gallery
 from genonset.onset import Onset
 from genonset.predictions import FORMS, SCATTER, Form, predictions
-from genonset.spec import Sweep
+from genonset.sources import Gaussian, GaussianMixture, Source
+from genonset.spec import Measurement, NetworkModel, Sweep
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 from genonset.verdict import Verdict
@@ -1327,6 +1330,437 @@ def _draw_predicted(axes: Axes, item: tuple[Panel, np.ndarray, np.ndarray, str])
     axes.set_ylim(limits)
 
 
+# -- criteria side by side ---------------------------------------------------------------------
+
+
+def onsets(results: Results, settings: Sequence[Setting]) -> Drawn:
+    """The onset of every criterion with its interval, one below the other."""
+    names = [
+        c
+        for axis in ("memorization", "quality")
+        for c in results.sweep.measured
+        if CRITERIA[c].axis == axis
+    ]
+    rows: list[Row] = []
+    for name in names:
+        for setting in settings:
+            found = results.onset(name, setting)
+            rows.append(
+                {**setting, "criterion": name, "axis": CRITERIA[name].axis}
+                | {"value": found.onset, "low": found.low, "high": found.high}
+                | {"censored": found.censored, "blind": found.blind}
+            )
+    several = len(settings) > 1
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=colour, marker="o", linestyle="none", label=label(setting))
+        for setting, colour in zip(settings, COLOURS, strict=False)
+        if several
+    ]
+    handles += [
+        Line2D([], [], color=GREY, marker="o", label="onset, 95 %"),
+        Line2D([], [], color=GREY, marker=">", linestyle="none", label="beyond the sizes run"),
+        Line2D([], [], color=GREY, marker="x", linestyle="none", label="none to be told"),
+    ]
+    height = 0.9 + len(names) * (0.14 + 0.07 * len(settings))
+    panel = (names, settings, rows, results.sweep.n)
+    return Drawn(
+        name="onsets",
+        title="Where do the criteria put the onset?",
+        how_to_read="Every criterion on the same runs. Above the line those that ask whether the "
+        "model depends on its training points, below it those that ask how far it is from the "
+        "true law. Where criteria that share no arithmetic agree, the definition is not what "
+        "makes the onset; where they disagree, they ask different questions. An arrow says that "
+        "all sizes lie on one side; a cross that poles or runs allow no onset.",
+        rows=rows,
+        figure=_compose([panel], _draw_onsets, handles, columns=1, width=WIDE, height=height),
+        narrow=_compose([panel], _draw_onsets, handles, columns=1, width=NARROW, height=height),
+    )
+
+
+def _draw_onsets(
+    axes: Axes,
+    panel: tuple[Sequence[str], Sequence[Setting], Sequence[Row], Sequence[int]],
+) -> None:
+    names, settings, rows, sizes = panel
+    for place, setting in enumerate(settings[: len(COLOURS)]):
+        aside = 0.7 * ((place + 0.5) / len(settings) - 0.5)
+        for y, name in enumerate(names):
+            (row,) = [r for r in rows if r["criterion"] == name and is_at(r, setting)]
+            look: Look = {"color": COLOURS[place] if len(settings) > 1 else INK, "markersize": 4}
+            if row["value"] is not None:
+                low, high = row["low"] or sizes[0], row["high"] or sizes[-1]
+                axes.plot([low, high], [y + aside] * 2, color=look["color"])
+                axes.plot(row["value"], y + aside, marker="o", **look)
+            elif row["censored"] == "no" or row["blind"]:
+                axes.plot(sizes[0], y + aside, marker="x", **look)
+            else:
+                end, marker = (-1, ">") if row["censored"] == "above" else (0, "<")
+                axes.plot(sizes[end], y + aside, marker=marker, **look)
+    border = sum(CRITERIA[name].axis == "memorization" for name in names) - 0.5
+    axes.axhline(border, color=INK, linewidth=0.8)
+    axes.set_yticks(range(len(names)), [CRITERIA[name].title for name in names])
+    axes.tick_params(axis="y", labelsize=7)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    _set_x_axis(axes, Panel(title="", rows=(), settings=settings, sizes=sizes))
+
+
+# -- sources of randomness ---------------------------------------------------------------------
+
+
+def components(results: Results) -> Drawn:
+    """What each source of randomness adds to the variance of a run, in a nested design."""
+    sweep = results.sweep
+    names = [c for c in sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
+    names = [f"{c}_positive" if c in MIDPOINTS else c for c in names]
+    places = [(setting, n) for setting in results.settings for n in sweep.n]
+    groups = [{**setting, "n": n} for setting, n in places]
+    rows: list[Row] = []
+    for name in names:
+        for setting, n in places:
+            rows += _component_rows(results, name, n, setting)
+    handles = [
+        Line2D([], [], color=colour, marker="o", linestyle="none", label=label(group))
+        for group, colour in zip(groups, COLOURS, strict=False)
+    ]
+    varied = {row["criterion"] for row in rows if row["value"] is not None}
+    panels = [
+        (name, [row for row in rows if row["criterion"] == name], groups)
+        for name in names
+        if name in varied
+    ]
+    return Drawn(
+        name="components",
+        title="Over what is the probability?",
+        how_to_read="A run draws data, initial weights, training noise, sampling noise and the "
+        "points it is judged against. Each was drawn again inside the ones to its left while "
+        "those were kept; a point is the share of the variance of one run that this source adds "
+        "alone, with a 95 % interval from resampling the outermost draws. The shares of a panel "
+        "sum to 1; estimates are unbiased and may fall below 0. The standard deviation of one run "
+        "stands above; what never varied is left out. For the sign of Δ the variance is "
+        "P (1 − P), P over all sources.",
+        rows=rows,
+        figure=_compose(panels, _draw_components, handles, columns=2, width=WIDE, height=2.4),
+        narrow=_compose(panels, _draw_components, handles, columns=1, width=NARROW, height=2.4),
+    )
+
+
+def _component_rows(results: Results, name: str, n: int, setting: Setting) -> list[Row]:
+    """One row a level of the design: its variance with interval, and its share of the total."""
+    found = results.components(name, n, setting)
+    total = sum(one.value for one in found)
+    model = results.sweep.measurement(setting).model
+    unused = () if isinstance(model, NetworkModel) else ("initialization",)
+    rows: list[Row] = []
+    for (draws, count), one in zip(results.sweep.levels(), found, strict=False):
+        source = ", ".join(d.replace("_", " ") for d in draws if d not in unused)
+        numbers = {"variance": one.value, "variance_low": one.low, "variance_high": one.high}
+        shares = [x / total if total > 0 else None for x in (one.value, one.low, one.high)]
+        place = {**setting, "n": n, "criterion": name, "source": source, "draws": count}
+        rows.append(place | numbers | dict(zip(("value", "low", "high"), shares, strict=True)))
+    return rows
+
+
+def _draw_components(axes: Axes, panel: tuple[str, Sequence[Row], Sequence[Setting]]) -> None:
+    name, rows, groups = panel
+    sources, notes = list(dict.fromkeys(row["source"] for row in rows)), []
+    for place, group in enumerate(groups[: len(COLOURS)]):
+        mine = [r for r in rows if is_at(r, group) and r["value"] is not None]
+        aside = 0.16 * (place - (min(len(groups), len(COLOURS)) - 1) / 2)
+        at = [row | {"place": sources.index(row["source"]) + aside} for row in mine]
+        if at:
+            _bars(axes, at, "place", {"color": COLOURS[place], "marker": "o", "linestyle": "none"})
+            notes.append(f"{math.sqrt(sum(row['variance'] for row in mine)):.2g}")
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.set_xticks(range(len(sources)), [s.replace(" ", "\n", 1) for s in sources])
+    axes.set_title(f"{CRITERIA[name.removesuffix('_positive')].title}; sd {', '.join(notes)}")
+    axes.set(ylabel="share of variance", xlim=(-0.6, len(sources) - 0.4))
+
+
+# -- late times --------------------------------------------------------------------------------
+
+HORIZON = "model.noise.horizon"
+LATE = ("linear_share", "linear_share_clean")
+RELAXATION: Look = {"color": INK, "linewidth": 1.1, "linestyle": (0, (6, 3)), "label": "t_R"}
+SPECIATION: Look = {"color": GREEN, "linewidth": 1.1, "linestyle": "-.", "label": "t_S"}
+COLLAPSE: Look = {"linewidth": 1.1, "linestyle": ":"}
+ANNEALED: Look = {"linewidth": 0.9, "linestyle": (0, (6, 3))}
+TYPICAL: Look = {"linewidth": 1.2, "linestyle": "-"}
+
+
+class Times(NamedTuple):
+    """Where theory expects the regimes of a measurement's exact score to change.
+
+    Attributes:
+        relaxation: signal equals noise in the strongest direction.
+        speciation: two classes merge; of data without known classes 1/2 ln of the largest
+            eigenvalue over the noise scale, None below 0 and for a Gaussian, which has none.
+        collapse: for each n, as if the data were Gaussian of their covariance.
+        own: the own term's log odds at given times and n.
+    """
+
+    relaxation: float
+    speciation: float | None
+    collapse: dict[int, float]
+    own: Callable[[np.ndarray, int], theory.OwnTerm]
+
+
+def expected_times(at: Measurement, sizes: Sequence[int]) -> Times | None:
+    """The predicted times of a measurement; None unless its noise is Ornstein-Uhlenbeck."""
+    noise, world = getattr(at.model, "noise", None), build(at.source)
+    values = eigenvalues(world)
+    if noise is None or noise.kind != "ornstein_uhlenbeck" or values is None:
+        return None
+    spectrum, scale = values.numpy(), noise.noise_scale
+    spectrum = np.where(spectrum > 1e-12 * spectrum.max(), spectrum, 0.0)
+    collapse = {
+        n: float(theory.collapse_time(n, spectrum=spectrum, noise_scale=scale)) for n in sizes
+    }
+    return Times(
+        relaxation=float(theory.relaxation_time(spectrum.max(), scale)),
+        speciation=_speciation(world, float(spectrum.max()), scale),
+        collapse=collapse,
+        own=lambda t, n: theory.own_log_odds(t, n, spectrum=spectrum, noise_scale=scale),
+    )
+
+
+def _speciation(world: Source | Dataset, largest: float, scale: float) -> float | None:
+    if isinstance(world, Gaussian):
+        return None
+    if isinstance(world, GaussianMixture) and len(world.gaussians) == 2:
+        one, two = world.gaussians
+        half = float((one.mean - two.mean).square().sum()) / 4
+        largest = half - float(one.eigenvalues.max()) + scale
+    return math.log(largest / scale) / 2 if largest > scale else None
+
+
+def late_times(results: Results) -> Drawn:
+    """The linear share of the exact score and of its clean mean against time."""
+    sizes = [{"n": n} for n in results.sweep.n]
+    panels, rows = [], []
+    for setting in _without(results.settings, HORIZON):
+        mine = [s for s in results.settings if is_at(s, setting)]
+        drawn = [
+            row
+            for s in mine
+            for name in LATE
+            for row in curve(results, name, "model", s, statistic="mean")
+        ]
+        rows += drawn
+        at = results.sweep.measurement(mine[0])
+        panels.append((label(setting), sizes, drawn, expected_times(at, results.sweep.n)))
+    handles = [
+        *_size_handles(sizes),
+        Line2D([], [], color=GREY, marker="o", label="share of the score"),
+        Line2D([], [], color=GREY, marker="s", linestyle="--", label="share of the clean mean"),
+        *(Line2D([], [], **look) for look in (RELAXATION, SPECIATION)),
+        Line2D([], [], color=GREY, **COLLAPSE, label="t_C of this n"),
+    ]
+    return Drawn(
+        name="late-times",
+        title="From when on is the exact score linear?",
+        how_to_read="Share of the exact score, and of the exact clean mean, that the best affine "
+        "function of x_t explains, with 95 % intervals over runs; 1 for a Gaussian law at every "
+        "time. Vertical lines are predictions: the relaxation time t_R of the largest eigenvalue, "
+        "the speciation time t_S of two classes (for data sets half the log of the largest "
+        "eigenvalue), and the collapse time t_C of each n. At late times the score of any law is "
+        "linear, mostly because it is noise; the clean mean, all that it knows of the data, "
+        "becomes linear later. At early times the clean mean is nearly x_t itself, and linear for "
+        "that reason. Where t_C comes after t_R, as for few points in many dimensions, it is t_C "
+        "after which the score of the training points is linear.",
+        rows=rows,
+        figure=_compose(panels, _draw_late, handles, columns=3, width=WIDE, height=2.3),
+        narrow=_compose(panels, _draw_late, handles, columns=1, width=NARROW, height=2.3),
+    )
+
+
+def _size_handles(sizes: Sequence[Setting]) -> list[Line2D | Patch]:
+    return [
+        Line2D([], [], color=colour, linewidth=2.6, label=label(size))
+        for size, colour in zip(sizes, COLOURS, strict=False)
+    ]
+
+
+def _draw_late(
+    axes: Axes, panel: tuple[str, Sequence[Setting], Sequence[Row], Times | None]
+) -> None:
+    title, sizes, rows, times = panel
+    for size, colour in zip(sizes, COLOURS, strict=False):
+        for name, look in zip(
+            LATE, ({"marker": "o"}, {"marker": "s", "linestyle": "--"}), strict=True
+        ):
+            mine = [r for r in rows if is_at(r, size) and r["criterion"] == name]
+            _bars(axes, mine, HORIZON, look | {"color": colour, "markersize": 2.8})
+    axes.set(title=title, ylim=(-0.03, 1.03), ylabel="linear share")
+    _set_time_axis(axes, [row[HORIZON] for row in rows])
+    if times is not None:
+        _mark_times(axes, sizes, times)
+
+
+def _bars(axes: Axes, rows: Sequence[Row], x: str, look: Look) -> None:
+    """A curve with its intervals, where there are any."""
+    value, low, high = (
+        np.array([row["value"] if row[k] is None else row[k] for row in rows])
+        for k in ("value", "low", "high")
+    )
+    reach = np.maximum([value - low, high - value], 0.0)
+    axes.errorbar([row[x] for row in rows], value, yerr=reach, elinewidth=0.8, **look)
+
+
+def _set_time_axis(axes: Axes, times: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(min(times) / 1.15, max(times) * 1.15)
+    axes.set_xlabel("time t")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(_power)
+
+
+def _mark_times(axes: Axes, sizes: Sequence[Setting], times: Times) -> None:
+    axes.axvline(times.relaxation, **RELAXATION, zorder=1)
+    if times.speciation is not None:
+        axes.axvline(times.speciation, **SPECIATION, zorder=1)
+    for size, colour in zip(sizes, COLOURS, strict=False):
+        axes.axvline(times.collapse[size["n"]], color=colour, **COLLAPSE, zorder=1)
+
+
+def own_term(results: Results) -> Drawn:
+    """The own term of the score against the sum of all others, the paper's Z_1 and Z_1^c."""
+    sizes = [{"n": n} for n in results.sweep.n]
+    panels, rows = [], []
+    for setting in _without(results.settings, HORIZON):
+        mine = [s for s in results.settings if is_at(s, setting)]
+        at = results.sweep.measurement(mine[0])
+        times = expected_times(at, results.sweep.n)
+        if getattr(at.model, "law", "") == "source" or times is None:
+            continue
+        drawn = []
+        for s in mine:
+            for row in curve(results, "own_log_odds", "model", s, statistic="mean"):
+                own = times.own(np.array(s[HORIZON]), row["n"])
+                drawn.append(
+                    row | {"typical": float(own.typical), "annealed": float(own.annealed)}
+                )
+        rows += drawn
+        panels.append((label(setting), sizes, drawn, times))
+    handles = [
+        *_size_handles(sizes),
+        Line2D(
+            [], [], color=GREY, marker="o", linestyle="none", label="measured, median of draws"
+        ),
+        Line2D([], [], color=GREY, **ANNEALED, label="the paper's: mean of Z_rest"),
+        Line2D([], [], color=GREY, **TYPICAL, label="typical Z_rest"),
+        Line2D([], [], color=GREY, **COLLAPSE, label="t_C of this n"),
+    ]
+    return Drawn(
+        name="own-term",
+        title="One training point against all others",
+        how_to_read="ln(Z_own / Z_rest): the term of the point that was noised, in the score of "
+        "the training points, against the sum of all others. Above 0 that point decides the "
+        "score, which is then the memorizer's. Dashed, the paper's argument, which puts "
+        "the mean over data in place of Z_rest: it holds above the collapse time t_C, where it "
+        "crosses 0. Below t_C a few nearest points make up the sum and the mean counts points "
+        "that are not there; the solid line, the typical size of the sum, follows the "
+        "measurement there, from below at small d. Both lines take the data to be Gaussian of "
+        "their covariance.",
+        rows=rows,
+        figure=_compose(
+            panels, _draw_own, handles, columns=min(3, len(panels)), width=WIDE, height=2.3
+        ),
+        narrow=_compose(panels, _draw_own, handles, columns=1, width=NARROW, height=2.3),
+    )
+
+
+def _draw_own(axes: Axes, panel: tuple[str, Sequence[Setting], Sequence[Row], Times]) -> None:
+    title, sizes, rows, times = panel
+    reach = [row[HORIZON] for row in rows]
+    fine = np.geomspace(min(reach), max(reach), 200)
+    for size, colour in zip(sizes, COLOURS, strict=False):
+        mine = [row for row in rows if is_at(row, size)]
+        _bars(axes, mine, HORIZON, {"color": colour, "marker": "o", "linestyle": "none"})
+        own = times.own(fine, size["n"])
+        axes.plot(fine, own.annealed, color=colour, **ANNEALED)
+        axes.plot(fine, own.typical, color=colour, **TYPICAL)
+        axes.axvline(times.collapse[size["n"]], color=colour, **COLLAPSE, zorder=1)
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.set_title(title)
+    axes.set_ylabel("ln(Z_own / Z_rest)")
+    _set_time_axis(axes, reach)
+    axes.set_yscale("symlog", linthresh=5.0)
+    axes.yaxis.set_major_locator(FixedLocator([-5, 0, 5, 30, 100, 300, 1000]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(_power)
+
+
+def limits(results: Results) -> Drawn:
+    """The paper's kernel width over the width at the collapse, along ln n / d."""
+    rows: list[Row] = []
+    for setting in results.settings:
+        scale = _noise_scale(results.sweep.measurement(setting))
+        world = build(results.sweep.measurement(setting).source)
+        for n, column in zip(
+            results.sweep.n, results.matrix("collapse_time", "model", setting).T, strict=True
+        ):
+            width = world.std**2 * n ** (-2 / world.dim)
+            ratio = width / (scale * np.expm1(2 * column))
+            place = {"d": world.dim, "n": n, "load": math.log(n) / world.dim}
+            rows.append(place | summarize(ratio, "mean"))
+    rows = [row for row in rows if row["value"] is not None]
+    sizes = [{"d": d} for d in dict.fromkeys(row["d"] for row in rows)]
+    handles = [
+        *_size_handles(sizes),
+        Line2D([], [], color=INK, linewidth=1.2, label="1 − n^(−2/d)"),
+        Line2D([], [], color=GREY, linestyle="none", marker="x", label="where n = d"),
+    ]
+
+    def draw(axes: Axes, _: object) -> None:
+        for size, colour in zip(sizes, COLOURS, strict=False):
+            mine = [row for row in rows if is_at(row, size)]
+            _bars(axes, mine, "load", {"color": colour, "marker": "o", "linestyle": "none"})
+            alpha = math.log(size["d"]) / size["d"]
+            axes.plot(
+                alpha, -math.expm1(-2 * alpha), color=colour, marker="x", markersize=8, mew=1.6
+            )
+        loads = [row["load"] for row in rows]
+        fine = np.geomspace(min(loads), max(loads), 200)
+        axes.plot(fine, -np.expm1(-2 * fine), color=INK, linewidth=1.2, zorder=1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        for along in (axes.xaxis, axes.yaxis):
+            along.set_major_locator(LogLocator(subs=(1, 3)))
+            along.set_minor_locator(NullLocator())
+            along.set_major_formatter(_power)
+        axes.set(xlabel="load α = ln n / d", ylabel="kernel² of the paper / collapse width²")
+
+    return Drawn(
+        name="limits",
+        title="Two limits in one argument: n ~ e^(αd) and n ~ d",
+        how_to_read="The squared kernel width of the paper, s² n^(−2/d), over the squared width "
+        "of the noise at which the own term takes over, measured in the exact score. At 1 the two "
+        "agree, which needs n = e^(αd) with α above 1. At n ~ d (crosses) α tends to 0 and with "
+        "it the ratio: there the paper's kernel sits deep in the memorizing phase of the score.",
+        rows=rows,
+        figure=_compose([None], draw, handles, columns=1, width=4.6, height=3.0),
+        narrow=_compose([None], draw, handles, columns=1, width=NARROW, height=2.7),
+    )
+
+
+def _noise_scale(at: Measurement) -> float:
+    """Of Ornstein-Uhlenbeck noise; infinite for any other."""
+    noise = getattr(at.model, "noise", None)
+    return getattr(noise, "noise_scale", math.inf)
+
+
+def _has_limits(sweep: Sweep) -> bool:
+    """Whether collapse times were measured of isotropic Gaussians of several dimensions."""
+    at = sweep.measurement(sweep.settings()[0])
+    flat = at.source.kind == "gaussian" and (at.source.spectrum, at.source.covariance) == (
+        None,
+        None,
+    )
+    usual = math.isfinite(_noise_scale(at)) and "collapse_time" in at.measured
+    return list(sweep.axes) == ["source.dim"] and not sweep.variants and flat and usual
+
+
 # -- figures of an audit -----------------------------------------------------------------------
 
 
@@ -1414,6 +1848,12 @@ def all_figures(results: Results) -> list[Drawn]:
     """Every figure that a run has numbers for; none for a run without finished cells."""
     if not any(record.row.status == "done" for record in results.records):
         return []
+    if results.sweep.kept_for:
+        return [components(results)]
+    if set(GROUPS["late_times"]) <= set(results.sweep.measured) and HORIZON in results.sweep.axes:
+        return [late_times(results), own_term(results)]
+    if _has_limits(results.sweep):
+        return [limits(results)]
     axis = lone_axis(results.sweep)
     if axis is not None:
         return [along(results, axis)]
@@ -1449,6 +1889,9 @@ def _figures_of(results: Results, settings: Sequence[Setting]) -> Iterator[Drawn
         yield quality(results, settings)
     if "training" in axes and results.records:
         yield training(results, settings)
+    judged = [c for c in results.sweep.measured if CRITERIA[c].axis in ("memorization", "quality")]
+    if len(judged) > 2 and len(results.sweep.n) > 1:
+        yield onsets(results, settings)
     for setting in settings:
         overlay = predicted(results, setting)
         if overlay is not None:

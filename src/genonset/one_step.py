@@ -120,7 +120,7 @@ def _bridges(
     x = np.log(support)
     for name in ("affinity_rate", "kl_to_source") if support else ():
         moments = np.array([known[n][name] for n in support])
-        good = np.isfinite(moments).all(1) & (moments > 0).all(1)
+        good = np.asarray((np.isfinite(moments) & (moments > 0)).all(1))
         if good[:2].any() and good[2:].any():
             logs = np.log(moments[good]).T
             mean, variance = (BarycentricInterpolator(x[good], column) for column in logs)
@@ -131,7 +131,7 @@ def _bridges(
 def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
     """Every criterion at one n; `determinant` says whether those that need it are wanted."""
     singular = model.rows <= model.dim
-    found = dict.fromkeys(CRITERIA, NOTHING)
+    found: dict[str, Moments] = {name: NOTHING for name in CRITERIA}
     if singular:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
         found["kl_from_source"] = Moments(math.inf)
@@ -186,7 +186,8 @@ def spectrum(eigenvalues: Array) -> tuple[Array, Array]:
                 share = (1 - sign * skew / reach) / 2
                 keep.append((mean + skew + sign * reach, share * float(weight.sum())))
         start = end
-    return tuple(np.array(column) for column in zip(*keep, strict=True))
+    values, weights = np.array(keep).T
+    return values, weights
 
 
 # -- linear functionals of L -------------------------------------------------------------------

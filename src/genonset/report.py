@@ -26,7 +26,7 @@ from genonset.criteria import CRITERIA, ROLES
 from genonset.datasets import Dataset
 from genonset.errors import DataError
 from genonset.estimates import bracket, wilson
-from genonset.experiment import build
+from genonset.experiment import build, eigenvalues
 from genonset.figures import (
     TOGETHER,
     Drawn,
@@ -40,7 +40,7 @@ from genonset.figures import (
     write_file,
 )
 from genonset.noise import at_horizon
-from genonset.sources import Gaussian, Source
+from genonset.sources import Source
 from genonset.spec import Measurement
 from genonset.store import Record, Results
 from genonset.tensors import flatten
@@ -80,11 +80,11 @@ def write_run_report(
     """
     path = Path(out) if out is not None else results.folder / "report.html"
     drawn = save_figures(results, results.folder / "figures")
-    _write_page("report.html.jinja", _context(results, drawn, seconds), path)
+    write_page("report.html.jinja", _context(results, drawn, seconds), path)
     return path
 
 
-def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
+def write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
     """Fill a template of the package and write the page."""
     home = resources.files("genonset")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -96,7 +96,8 @@ def _write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
     """Everything the template shows, as plain text and numbers; only figures are markup."""
     one_size = lone_axis(results.sweep) is not None  # no onset to speak of
-    settings = results.settings if drawn and not one_size else []
+    answered = drawn and results.sweep.reads_onset and not one_size
+    settings = results.settings if answered else []
     figures, classes = _inline(drawn)
     return {
         "name": results.sweep.name,
@@ -506,7 +507,7 @@ def signal_fraction(measurement: Measurement, world: Source | Dataset) -> float 
     Reference:
         Theory note (0.1).
     """
-    noise, spectrum = getattr(measurement.model, "noise", None), _spectrum(world)
+    noise, spectrum = getattr(measurement.model, "noise", None), eigenvalues(world)
     if noise is None or spectrum is None:
         return None
     alpha, sigma = at_horizon(noise.build())
@@ -518,7 +519,7 @@ def noise_caution(measurement: Measurement, world: Source | Dataset) -> str | No
     """What to change where a one-step model has almost nothing, or everything, to denoise."""
     if measurement.model.kind != "linear_one_step":
         return None
-    fraction, spectrum = signal_fraction(measurement, world), _spectrum(world)
+    fraction, spectrum = signal_fraction(measurement, world), eigenvalues(world)
     if fraction is None or spectrum is None or 0.01 < fraction < 0.9:
         return None
     noise = measurement.model.noise
@@ -534,14 +535,6 @@ def noise_caution(measurement: Measurement, world: Source | Dataset) -> str | No
         "directions of the data; near 1 there is nothing to denoise, near 0 nothing to learn."
         + advice
     )
-
-
-def _spectrum(world: Source | Dataset) -> torch.Tensor | None:
-    """Eigenvalues of the covariance, where there is one to speak of."""
-    if isinstance(world, Dataset):
-        covariance = torch.atleast_2d(flatten(world.points).T.cov())
-        return torch.linalg.eigvalsh(covariance).clamp_min(0.0)
-    return world.eigenvalues if isinstance(world, Gaussian) else None
 
 
 def _width_words(rule: str | float) -> str:
@@ -654,7 +647,7 @@ def write_report(verdict: Verdict, path: str | Path) -> Path:
         "numbers": list(_numbers(verdict)),
         "inputs": {name.replace("_", "-"): one for name, one in verdict.inputs.items()},
     }
-    _write_page("verdict.html.jinja", context, path)
+    write_page("verdict.html.jinja", context, path)
     return path
 
 

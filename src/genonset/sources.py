@@ -19,6 +19,10 @@ points: it is the exact memorizer. How far these weights w have collapsed is mea
     (5)  entropy -sum w log w,    participation ratio 1 / sum w²,    the weight of one's own point
 
 For x_t noised from point I, E w_I = E sum w² and log n - E entropy = I(index; x_t): theory (D4).
+Its own term against all others, the Z_1 and Z_1^c of the paper, is
+
+    (7)  ln(Z_I / Z_rest) = -|x_t - alpha x_I|² / (2 sigma²)
+                            - ln sum_{k != I} exp(-|x_t - alpha x_k|² / (2 sigma²))
 
 The sums over points run in tiles, rescaled as their running maximum m grows, so that nothing of
 size n x batch is ever held: with l the log weights of a tile and primes for the new values,
@@ -405,6 +409,17 @@ class Empirical(ExactSource):
     def std(self) -> float:
         return math.sqrt(float(flatten(self.points).var(0, correction=0).mean()))
 
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the points, flattened, shape (d,), float64."""
+        return self._centre
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of the uniform law on the points, flattened, shape (d, d), float64."""
+        rows = flatten(self.points).double() - self._centre
+        return rows.T @ rows / len(rows)
+
     def sample(self, n: int, *, generator: torch.Generator) -> Samples:
         return self.points[torch.randint(len(self.points), (n,), generator=generator)]
 
@@ -488,6 +503,42 @@ class Empirical(ExactSource):
         parts = zip(rows.split(_ROWS), names.split(_ROWS), strict=True)
         spreads = [self._spread(part, name, alpha, sigma) for part, name in parts]
         return Posterior(*(torch.cat(column) for column in zip(*spreads, strict=True)))
+
+    def own_log_odds(self, x_t: Samples, alpha: float, sigma: float, own: Tensor) -> Tensor:
+        """Log of the own term of the score against all others, equation (7).
+
+        It does not saturate where the own weight is 1 to rounding.
+
+        Args:
+            x_t: noisy points, shape (m, *shape).
+            alpha: signal scale.
+            sigma: noise scale, positive.
+            own: index of the point each x_t was noised from, shape (m,).
+
+        Returns:
+            ln(Z_1 / Z_rest), shape (m,); infinite for a single point.
+
+        Raises:
+            DataError: if sigma is not positive.
+
+        Reference:
+            Halder and Pehlevan, section 2.3; theory note (D5).
+        """
+        rows = self._rows(x_t, alpha, sigma)
+        parts = zip(rows.split(_ROWS), own.split(_ROWS), strict=True)
+        return torch.cat([self._log_odds(part, name, alpha, sigma) for part, name in parts])
+
+    def _log_odds(self, rows: Vectors, own: Tensor, alpha: float, sigma: float) -> Tensor:
+        rest = rows.new_full((len(rows),), -math.inf, dtype=torch.float64)
+        mine, first = torch.empty_like(rest), 0
+        for tile, logits in self._tiles(rows, alpha, sigma):
+            logits = logits.double()
+            here = ((own >= first) & (own < first + len(tile))).nonzero().squeeze(1)
+            mine[here] = logits[here, own[here] - first]
+            logits[here, own[here] - first] = -math.inf
+            rest = torch.logaddexp(rest, logits.logsumexp(1))
+            first += len(tile)
+        return mine - rest
 
     def _spread(self, rows: Vectors, own: Tensor, alpha: float, sigma: float) -> Posterior:
         """The posterior spread of some rows: sums of e^l, l e^l and e^2l, rescaled as in (6)."""

@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 from pydantic import (
@@ -688,20 +688,28 @@ class NetworkModel(Table, ABC):
         training: Samples,
         *,
         generator: torch.Generator,
+        initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
         checkpoint: Path | None = None,
     ) -> Generated:
         """Train on points, shaped for the network; the facts say what it took.
 
-        What the network itself draws, such as its dropout, is seeded too.
+        The weights start from the first number of `initialization`, or else of `generator`, whose
+        first number seeds what the network itself draws in training, such as its dropout.
         """
         noise, shape = self.noise.build(), tuple(training.shape[1:])
         seed = int(torch.randint(2**62, (), generator=generator))
+        initial = seed
+        if initialization is not None:
+            initial = int(torch.randint(2**62, (), generator=initialization))
         sampler = self.sampler.build(noise)
         watch = monitor(sampler)
-        with seeds.global_draws(seed):
+        with seeds.global_draws(initial):
+            denoiser = NeuralDenoiser(self.build(shape), noise, self.answer)
+            if initial != seed:
+                torch.manual_seed(seed)
             done = train(
-                NeuralDenoiser(self.build(shape), noise, self.answer),
+                denoiser,
                 training,
                 self.recipe,
                 generator=generator,
@@ -845,6 +853,7 @@ class UNetPublished(ImageModel):
         training: Samples,
         *,
         generator: torch.Generator,
+        initialization: torch.Generator | None = None,
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
         checkpoint: Path | None = None,
     ) -> Generated:
@@ -852,6 +861,7 @@ class UNetPublished(ImageModel):
         fitted = super().fit(
             self.arithmetic.trained(training),
             generator=generator,
+            initialization=initialization,
             monitor=monitor,
             checkpoint=checkpoint,
         )
@@ -914,6 +924,8 @@ AnyModel = Annotated[
     Field(discriminator="kind"),
 ]
 LINEAR = ("linear_one_step", "linear_one_step_published")
+Draw = Literal["data", "initialization", "training_noise", "sampling", "evaluation"]
+DRAWS: tuple[Draw, ...] = get_args(Draw)
 Bandwidth = Literal["paper", "shared", "scott", "cross_validated"] | Positive
 
 
@@ -925,6 +937,8 @@ class Measurement(Table):
 
     `original = "expected"` evaluates the kernel criteria against the exact expectation over all
     original sets of `n_original` points, (A5), instead of one drawn set: the fast path.
+    `kept_for` keeps a source of randomness for so many consecutive replicates before it is drawn
+    again: a nested design, from which `Results.components` reads each source's own variance.
     """
 
     seed: int = 0
@@ -934,6 +948,7 @@ class Measurement(Table):
     n_generated: Annotated[int, Field(ge=2)] | None = None
     bandwidth: Bandwidth = "paper"
     allow_mixed_units: bool = False
+    kept_for: dict[Draw, Count] = {}
     source: AnySource
     model: AnyModel
 
@@ -967,8 +982,12 @@ class Measurement(Table):
                 f"{self.source.kind} has none; use a gaussian or gaussian_mixture source, or "
                 "law = 'training'"
             )
-        if set(GROUPS["collapse"]) & set(self.measured) and self.model.kind == "python":
-            raise ValueError("the collapse criteria need a model with a noise table")
+        exact_facts = {*GROUPS["collapse"], *GROUPS["late_times"]} & set(self.measured)
+        if exact_facts and self.model.kind == "python":
+            raise ValueError(
+                "the criteria of the groups collapse and late_times need a model with a noise "
+                "table"
+            )
         if self.model.kind == "linear_one_step_published" and self.bandwidth != "paper":
             raise ValueError("the published arithmetic knows the bandwidth rule 'paper' only")
         return self
@@ -989,7 +1008,12 @@ class Cell(Measurement):
     @property
     def key(self) -> str:
         """Hash of the canonical JSON: the name of this cell in a store."""
-        return _digest([SCHEMA, self.model_dump(mode="json")])
+        usual = None if self.kept_for else {"kept_for"}
+        return _digest([SCHEMA, self.model_dump(mode="json", exclude=usual)])
+
+    def turn(self, draw: Draw) -> int:
+        """Which draw of one source of randomness this cell has: its replicate, unless kept."""
+        return self.replicate // self.kept_for.get(draw, 1)
 
     @property
     def family(self) -> str | None:
@@ -1007,6 +1031,7 @@ class Cell(Measurement):
     def common_key(self) -> str:
         """Equal for cells that share the original set and its kernel width."""
         shared = {"seed", "replicate", "source", "n_original", "n_generated", "bandwidth"}
+        shared |= {"kept_for"} if self.kept_for else set()
         return _digest([SCHEMA, self.model_dump(mode="json", include=shared)])
 
 
@@ -1122,6 +1147,40 @@ class Sweep(Measurement):
                     f"{', '.join(usable)}"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _nested(self):
+        strides = sorted({self.kept_for.get(draw, 1) for draw in DRAWS}, reverse=True)
+        outer = self.replicates
+        for stride in strides if self.kept_for else ():
+            if (stride < outer and outer % stride) or self.replicates_at:
+                raise ValueError(
+                    f"kept_for must nest: {outer} is no multiple of {stride}, or replicates_at is "
+                    "given. Let each number divide the next larger one and the replicates, which "
+                    "are the same at all n, as in kept_for = { data = 4, training_noise = 2 } "
+                    "with 40 replicates"
+                )
+            outer = min(outer, stride)
+        return self
+
+    def levels(self) -> list[tuple[tuple[Draw, ...], int]]:
+        """The sources of randomness drawn again together, outermost first, with how many times.
+
+        Sources that are kept for all replicates are left out. For 40 replicates and
+        kept_for = { data = 4 } there are 10 data sets, each with 4 draws of all else.
+        """
+        strides = {draw: self.kept_for.get(draw, 1) for draw in DRAWS}
+        found, outer = [], self.replicates
+        for stride in sorted(set(strides.values()), reverse=True):
+            if stride < self.replicates:
+                found.append((tuple(d for d in DRAWS if strides[d] == stride), outer // stride))
+                outer = stride
+        return found
+
+    @property
+    def reads_onset(self) -> bool:
+        """Whether its headline is about samples, and its replicates are independent."""
+        return CRITERIA[self.headline_criterion].axis != "training" and not self.kept_for
 
     @classmethod
     def from_toml(cls, path: str | Path) -> "Sweep":
@@ -1388,8 +1447,8 @@ def shipped(name: str) -> Sweep:
         near = difflib.get_close_matches(name, texts, n=1)
         guess = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"There is no experiment {name!r}.{guess} There are {', '.join(texts)}, and linear "
-            "for linear-d16 and linear-d100 together."
+            f"There is no experiment {name!r}.{guess} There are {', '.join(texts)}, linear for "
+            "linear-d16 and linear-d100 together, and reviewers for all behind docs/reviewers.md."
         )
     return Sweep.from_options(tomllib.loads(texts[name]), origin=name)
 
@@ -1415,8 +1474,11 @@ def reproduction(
     n: tuple[int, ...] | None = None,
     replicates: int | None = None,
     seed: int | None = None,
+    quick: bool = False,
 ) -> Sweep:
     """A shipped experiment, cut to a variant, sizes, replicates and a seed.
+
+    `quick` takes a quarter of the replicates, at least 3; of a nested design whole outer draws.
 
     Raises:
         ConfigError: an unknown name or variant, or sizes that a spec refuses.
@@ -1429,6 +1491,10 @@ def reproduction(
                 f"Unknown variant {variant!r}; use {', '.join([*sweep.variants, 'both'])}."
             )
         options["variants"] = {variant: sweep.variants[variant]}
+    if quick and replicates is None:
+        whole = max(s for s in (1, *sweep.kept_for.values()) if s < max(sweep.replicates, 2))
+        replicates = whole * max(3, math.ceil(sweep.replicates / (4 * whole)))
+        replicates = min(replicates, sweep.replicates)
     changes = {"n": n, "replicates": replicates, "seed": seed}
     options |= {k: v for k, v in changes.items() if v is not None}
     more = {} if replicates else sweep.replicates_at

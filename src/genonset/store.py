@@ -33,6 +33,7 @@ from genonset.adaptive import Course
 from genonset.criteria import CEILINGS, CRITERIA, DERIVED, ROLES, criterion_onset
 from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
+from genonset.estimates import Estimate, variance_components
 from genonset.experiment import Result, build, floor_values, remove_checkpoint
 from genonset.gallery import Gallery
 from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
@@ -471,6 +472,29 @@ class Results:
                 found = Onset.undetermined(str(error))
             self._onsets[place] = found
         return self._onsets[place]
+
+    def components(
+        self, criterion: str, n: int, setting: Mapping[str, Any] | None = None
+    ) -> list[Estimate]:
+        """The variance that each level of a nested design adds to a criterion of the model.
+
+        Returns:
+            one estimate for each of `sweep.levels()`; infinite values, and cells that are not
+            done, leave none.
+
+        Raises:
+            DataError: for a sweep without `kept_for`, or with too few draws of a level.
+        """
+        counts = [count for _, count in self.sweep.levels()]
+        if not self.sweep.kept_for:
+            raise DataError(
+                "Every replicate of this run draws everything anew; variance components need "
+                "kept_for in its spec, such as kept_for = { data = 4, training_noise = 2 }."
+            )
+        values = self.matrix(criterion, "model", setting)[:, self.sweep.n.index(n)]
+        if not np.isfinite(values).all():
+            return []
+        return variance_components(values.reshape(counts))
 
     def predicted_onset(
         self, criterion: str, setting: Mapping[str, Any] | None = None

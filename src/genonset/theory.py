@@ -1398,6 +1398,79 @@ def own_weight_probability(
     return special.ndtr((_information(c, clock) - np.log(n - 1)) / np.sqrt(c.sum(x / (1 + x))))
 
 
+class OwnTerm(NamedTuple):
+    """ln(Z_own / Z_rest) of a noised training point: what `own_log_odds` returns."""
+
+    typical: Array
+    annealed: Array
+    freezing: Array
+
+
+def own_log_odds(
+    t: ArrayLike,
+    n: ArrayLike,
+    dim: ArrayLike | None = None,
+    spectrum: ArrayLike | None = None,
+    noise_scale: ArrayLike = 1.0,
+    std: ArrayLike = 1.0,
+) -> OwnTerm:
+    """Log of a training point's own term in the empirical score against the sum of all others.
+
+    With x_i = c_i/(lambda (e^2t - 1)), the mean of Z_rest gives the paper's argument,
+
+        annealed = 1/2 sum ln(1 + x_i) - ln(n - 1),
+
+    and the random-energy law of its typical size, e(b) = d/2 + phi(b)/b at b = min(1, b_c),
+
+        phi(b) = ln(n - 1) - 1/2 sum [ln(1 + b x_i) + b (1 + x_i)/(1 + b x_i)],
+        typical = -e(b),   b_c the root of phi(b) = b phi'(b).
+
+    The two are equal above t_C, where b_c = 1 and both are 0; below it the sum is dominated by
+    its largest term, and the mean by points that are not there.
+
+    Regime: large d with ln n/d fixed; below t_C typical is too low by up to 2/b_c.
+
+    Args:
+        t: time > 0.
+        n: training points > 2.
+        dim: d, for isotropic data.
+        spectrum: eigenvalues of C in place of d.
+        noise_scale: lambda.
+        std: s, for isotropic data.
+
+    Returns:
+        typical and annealed log odds, and the freezing point b.
+
+    Raises:
+        ConfigError: for arguments out of range.
+
+    Reference: Halder and Pehlevan, section 2.3, for Z_1 and Z_1^c; theory note (D2), (D5).
+    """
+    c = _source(dim, spectrum, std)
+    t, n, scale, _ = _broadcast(
+        t=_numbers("t", t, _POSITIVE),
+        n=_numbers("n", n, _Range(2, True)),
+        noise_scale=_numbers("noise_scale", noise_scale, _POSITIVE),
+        spectrum=np.broadcast_arrays(c.rank, c.values[..., 0])[0],
+    )
+    x, log_rest = c.values / (scale * np.expm1(2 * t))[..., None], np.log(n - 1)
+
+    def missing_entropy(b: Array) -> Array:
+        y = b[..., None] * x
+        ratio = y / (1 + y)
+        return (
+            c.sum(np.log1p(y) - ratio + ratio**2 * (1 + 1 / np.maximum(x, 1e-300))) / 2 - log_rest
+        )
+
+    annealed = c.sum(np.log1p(x)) / 2 - log_rest
+    b = np.where(
+        annealed <= 0, 1.0, _root(missing_entropy, np.full(t.shape, 1e-12), np.ones(t.shape))
+    )
+    y = b[..., None] * x
+    phi = log_rest - c.sum(np.log1p(y) + b[..., None] * (1 + x) / (1 + y)) / 2
+    return OwnTerm(typical=-c.dim / 2 - phi / b, annealed=annealed, freezing=b)
+
+
 def speciation_time(
     mean_squared: ArrayLike, variance: ArrayLike = 1.0, noise_scale: ArrayLike = 1.0
 ) -> Array:
@@ -1869,6 +1942,7 @@ FORMULAS: dict[str, Callable[..., Any]] = {
         participation_ratio,
         collapse_time,
         own_weight_probability,
+        own_log_odds,
         speciation_time,
         clone_agreement,
         relaxation_time,

@@ -42,6 +42,8 @@ CALLS = {
     "collapse_time": {"n": [10, 1e6], "dim": [3, 40], "noise_scale": [1, 2], "std": [1, 0.5]},
     "own_weight_probability": {"t": [0.1, 1], "n": [10, 1e6], "dim": [3, 40],
                                "noise_scale": [1, 2], "std": [1, 0.5]},
+    "own_log_odds": {"t": [0.1, 1], "n": [10, 1e6], "dim": [3, 40],
+                     "noise_scale": [1, 2], "std": [1, 0.5]},
     "speciation_time": {"mean_squared": [3, 9], "variance": [1, 2], "noise_scale": [1, 4]},
     "clone_agreement": {"kappa": [0.3, 5]},
     "relaxation_time": {"largest_eigenvalue": [0.3, 5], "noise_scale": [1, 4]},

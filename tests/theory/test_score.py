@@ -68,6 +68,56 @@ def test_own_weight_of_noise_scale_and_std_enter_as_one_ratio():
     mean_agrees("(D3) d = 16, n = 100, std 2, noise 4", one, wins, bias=0.1)
 
 
+def test_own_log_odds_above_collapse_are_the_logit_of_the_own_weight_probability():
+    # 1/2 is the median: where the annealed odds are 0, (D3) has P(w > 1/2) = 1/2
+    t_c = theory.collapse_time(999, spectrum=[3, 1, 0.2])
+    found = theory.own_log_odds([t_c, 2 * t_c], 1000, spectrum=[3, 1, 0.2])
+    assert found.annealed[0] == pytest.approx(0, abs=1e-10)
+    assert theory.own_weight_probability(t_c, 1000, spectrum=[3, 1, 0.2]) == pytest.approx(0.5)
+    assert found.typical[1] == found.annealed[1] < 0
+
+
+def test_typical_own_log_odds_by_quadrature_and_a_root_of_their_own():
+    # the freezing of ln Z_rest from its annealed free energy at all b, by quadrature
+    c, n, t = 1.7, 500, 0.08
+    v, dim = math.expm1(2 * t), 30
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    weights = weights / weights.sum()
+
+    def phi(b):  # mean over y of ln E_x exp(-b (y - x)^2/(2 v)), by quadrature over x, then y
+        y, x = math.sqrt(c + v) * nodes[:, None], np.linspace(-12, 12, 8001)
+        logs = -(x**2) / (2 * c) - b * (y - x) ** 2 / (2 * v) + math.log(x[1] - x[0])
+        inner = np.logaddexp.reduce(logs - math.log(2 * math.pi * c) / 2, axis=1)
+        return math.log(n - 1) + dim * float(weights @ inner)
+
+    def entropy(b, h=1e-4):
+        return phi(b) - b * (phi(b * (1 + h)) - phi(b * (1 - h))) / (2 * b * h)
+
+    b = brentq(entropy, 1e-3, 1, xtol=1e-8)
+    found = theory.own_log_odds(t, n, dim, std=math.sqrt(c))
+    assert 0 < b < 1
+    assert found.typical == pytest.approx(-dim / 2 - phi(b) / b, rel=1e-5)
+
+
+def test_own_log_odds_by_simulation():
+    # medians of 300 training sets; the random-energy law neglects what the edge of its energies
+    # adds, at most 2/b, and a median over 300 has a standard error of up to 0.4
+    rng = np.random.default_rng(35)
+    for dim, n, t in ((64, 1000, 0.1), (64, 1000, 0.4), (64, 1000, 1.2), (16, 200, 0.1)):
+        v, odds = math.expm1(2 * t), []
+        for _ in range(300):
+            x = rng.standard_normal((n, dim))
+            logits = -((x[0] + math.sqrt(v) * rng.standard_normal(dim) - x) ** 2).sum(1) / (2 * v)
+            odds.append(logits[0] - np.logaddexp.reduce(logits[1:]))
+        found = theory.own_log_odds(t, n, dim)
+        print(f"\n| own term, d = {dim}, n = {n}, t = {t} | {np.median(odds):.2f} | "
+              f"{found.typical:.2f} ({found.annealed:.2f} annealed) |", end="")  # fmt: skip
+        below = np.median(odds) - found.typical
+        assert -0.4 < below < 0.4 + (found.freezing < 1) * 2 / found.freezing
+        if t == 0.1:
+            assert abs(np.median(odds) - found.annealed) > 0.5 * found.annealed
+
+
 def test_clone_agreement_by_simulation():
     # two clones of one noisy point of a class at +-mu: both classes drawn from its posterior
     rng, kappa = np.random.default_rng(33), np.array([0.3, 1.0, 2.0])
