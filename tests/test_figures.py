@@ -15,7 +15,7 @@ from genonset import distances, figures, seeds
 from genonset.criteria import GROUPS, Reference
 from genonset.distances import Smoothed
 from genonset.errors import DataError, StoreError
-from genonset.experiment import Result
+from genonset.experiment import Result, resolve
 from genonset.figures import REGIMES, all_figures, curve, median_interval, onset_words
 from genonset.noise import OrnsteinUhlenbeck
 from genonset.published import PublishedArithmetic
@@ -84,7 +84,7 @@ def run(folder, *, values=invented, keep=lambda cell: True, failed=(), **options
         "criteria": CRITERIA, "source": {"kind": "gaussian", "dim": 4},
         "model": {"kind": "linear_one_step"},
     } | options  # fmt: skip
-    sweep = Sweep.from_options(options)
+    sweep = resolve(Sweep.from_options(options))
     rng = np.random.default_rng(0)
     with Store(folder, sweep) as store:
         for place, (_, cell) in enumerate(sweep.cells()):
@@ -301,7 +301,7 @@ def test_data_that_have_gone_cost_the_errors_alone(results, monkeypatch):
 
     monkeypatch.setattr(figures, "error_unit", gone)
     names = {figure.name for figure in figures._figures_of(results, results.settings)}
-    assert names == {"position", "regimes", "memorization", "quality", "onsets"}
+    assert names == {"position", "regimes", "memorization", "quality", "onsets", "theory"}
 
 
 # -- what is drawn -----------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def shifted(middle):
 
 
 @pytest.mark.parametrize(
-    ("middle", "words"), [(3000, "no onset below n = 135"), (2, "onset below n = 8")]
+    ("middle", "words"), [(3000, "no onset below n = 135"), (2, "the curve has crossed before n = 8")]
 )
 def test_censored_onsets_are_said_and_pointed_at(tmp_path, middle, words):
     found = run(tmp_path / "run", values=shifted(middle))
@@ -414,9 +414,9 @@ def test_a_few_settings_share_a_panel(tmp_path):
 @pytest.mark.usefixtures("unseen")
 def test_more_than_six_settings_get_figures_of_their_own(tmp_path):
     few, many = (all_figures(ridges(tmp_path / str(k), k)) for k in (6, 7))
-    assert [f.name for f in few] == ["position", "memorization", "errors", "paper"]
+    assert [f.name for f in few] == ["position", "memorization", *(f"theory-{k}" for k in range(1, 7)), "errors", "paper"]
     names = [figure.name for figure in many]
-    assert len(names) == len(set(names)) == 7 * 3
+    assert len(names) == len(set(names)) == 7 * 4
     assert "position-7" in names
     assert {row["model.ridge"] for row in many[0].rows} == {0.0}
 

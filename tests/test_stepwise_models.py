@@ -203,7 +203,7 @@ def test_poles_on_real_digits_in_the_recommended_setting(kind):
     ("changes", "said"),
     [
         ({"model__sampler": {"kind": "ddpm", "eta": 0.5}}, ["eta = 0.5", "'ddim'"]),
-        ({"model__sampler": {"kind": "plms"}}, ["model.exact.sampler.kind", "'heun'", "plms"]),
+        ({"model__sampler": {"kind": "plms"}}, ["model.sampler.kind", "'heun'", "plms"]),
         ({"model__sampler": {"n_steps": 0}}, ["n_steps", "1", "0"]),
         ({"model__sampler": {"grid": "cubic"}}, ["grid", "log_snr", "cubic"]),
         ({"model__noise": {"kind": "cosine", "horizon": 1.0}}, ["Cosine", "horizon < 1"]),

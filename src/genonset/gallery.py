@@ -110,9 +110,10 @@ def hang(
     Returns:
         None where fewer than two training points are distinct.
     """
-    points, member = distinct(training)
-    if len(points) < 2:
+    kept, member = distinct(training)
+    if len(kept) < 2:
         return None
+    points = training[kept]
     first = rows.new_full((len(points),), len(world.points))
     first.scatter_reduce_(0, member, rows, "amin")
     strips = {}

@@ -131,7 +131,7 @@ def _bridges(
 def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
     """Every criterion at one n; `determinant` says whether those that need it are wanted."""
     singular = model.rows <= model.dim
-    found: dict[str, Moments] = {name: NOTHING for name in CRITERIA}
+    found: dict[str, Moments] = dict.fromkeys(CRITERIA, NOTHING)
     if singular:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
         found["kl_from_source"] = Moments(math.inf)

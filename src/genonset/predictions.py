@@ -101,7 +101,7 @@ class PredictedOnset:
         if measured.blind or (measured.censored == "no" and ends == (None, None)):
             return None
         if self.onset is None:
-            return self.censored == measured.censored
+            return measured.censored == self.censored != "no"
         if ends == (None, None):
             sizes = [p.n for p in measured.points]
             above = measured.censored == "above"

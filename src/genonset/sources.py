@@ -532,7 +532,7 @@ class Empirical(ExactSource):
         rest = rows.new_full((len(rows),), -math.inf, dtype=torch.float64)
         mine, first = torch.empty_like(rest), 0
         for tile, logits in self._tiles(rows, alpha, sigma):
-            logits = logits.double()
+            logits = logits.double() * _LN_2
             here = ((own >= first) & (own < first + len(tile))).nonzero().squeeze(1)
             mine[here] = logits[here, own[here] - first]
             logits[here, own[here] - first] = -math.inf

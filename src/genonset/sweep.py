@@ -328,6 +328,7 @@ def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[tup
     width = 4 * (pool.workers if pool else _width(executor))
     under_way: dict[Future[Result], Cell] = {}
     suspects: collections.deque[Cell] = collections.deque()
+    tried: set[str] = set()  # alone, after a worker was lost
 
     def submit(task: Task) -> None:
         target = pool.executor if pool else executor
@@ -345,10 +346,10 @@ def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[tup
             while len(under_way) < width and not suspects and (task := queue.take()) is not None:
                 submit(task)
             if suspects and not under_way:
+                tried.add(suspects[0].key)
                 submit(queue.task(suspects.popleft()))
             if not under_way:
                 return
-            alone = len(under_way) == 1
             finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
             broken = False
             for future in finished:
@@ -356,7 +357,7 @@ def _in_parallel(queue: _Queue, executor: Executor | WorkerPool) -> Iterator[tup
                 result = _outcome(future, cell)
                 if pool and isinstance(future.exception(), BrokenProcessPool):
                     broken = True
-                    if not alone:
+                    if cell.key not in tried:
                         suspects.append(cell)
                         continue
                 queue.release(cell, result)
