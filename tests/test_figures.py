@@ -343,7 +343,8 @@ def shifted(middle):
 
 
 @pytest.mark.parametrize(
-    ("middle", "words"), [(3000, "no onset below n = 135"), (2, "the curve has crossed before n = 8")]
+    ("middle", "words"),
+    [(3000, "no onset below n = 135"), (2, "the curve has crossed before n = 8")],
 )
 def test_censored_onsets_are_said_and_pointed_at(tmp_path, middle, words):
     found = run(tmp_path / "run", values=shifted(middle))
@@ -414,7 +415,13 @@ def test_a_few_settings_share_a_panel(tmp_path):
 @pytest.mark.usefixtures("unseen")
 def test_more_than_six_settings_get_figures_of_their_own(tmp_path):
     few, many = (all_figures(ridges(tmp_path / str(k), k)) for k in (6, 7))
-    assert [f.name for f in few] == ["position", "memorization", *(f"theory-{k}" for k in range(1, 7)), "errors", "paper"]
+    assert [f.name for f in few] == [
+        "position",
+        "memorization",
+        *(f"theory-{k}" for k in range(1, 7)),
+        "errors",
+        "paper",
+    ]
     names = [figure.name for figure in many]
     assert len(names) == len(set(names)) == 7 * 4
     assert "position-7" in names

@@ -128,7 +128,11 @@ def test_what_the_runs_do_is_not_glossed_over(tmp_path, values, words):
     ("middle", "words"),
     [
         (3000, r"^No onset below n = 135.*\. At n = 135 this model is train-biased \("),
-        (2, r"^Onset below n = .*the curve has crossed before n = 8\. At n = 8 this model generalizes \("),
+        (
+            2,
+            r"^Onset below n = .*the curve has crossed before n = 8\. "
+            r"At n = 8 this model generalizes \(",
+        ),
     ],
 )
 def test_a_censored_onset_is_no_number(tmp_path, middle, words):

@@ -265,7 +265,7 @@ CRITERIA: dict[str, Criterion] = {
     "tau_mem": Criterion(
         axis="training",
         title="τ_mem",
-        summary="First step at which a tenth of the samples is memorized, beyond chance; infinite "
+        summary="First step at which 5 % of the samples are memorized, beyond chance; infinite "
         "where it is not reached.",
     ),
 }

@@ -748,8 +748,8 @@ def training(results: Results, settings: Sequence[Setting]) -> Drawn:
         "What did training take?",
         "Medians over runs with intervals from order statistics. The budget is the number of "
         "gradient steps, the same at every n unless the spec gives epochs. τ_gen is the step at "
-        "which quality came within twice that of fresh points, τ_mem the step at which a tenth of "
-        "the samples was memorized beyond chance; runs that did not reach one are counted above "
+        "which quality came within twice that of fresh points, τ_mem the step at which 5 % of "
+        "the samples were memorized beyond chance; runs that did not reach one are counted above "
         "its panel and not drawn.",
         panels,
     )

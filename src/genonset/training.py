@@ -22,7 +22,7 @@ The probes along training are taken on a grid of steps that grows by a constant 
 
     (4)  tau_gen = first step at which quality, the mean sliced W2 of groups of 128 samples to
                    fresh points, is within twice that of as many other fresh points
-    (5)  tau_mem = first step at which the memorized fraction reaches c + (1 - c)/10, where c is
+    (5)  tau_mem = first step at which the memorized fraction reaches c + (1 - c)/20, where c is
                    the fraction of fresh points that count as memorized by chance
 
 by interpolation between probes, linear in the criterion and in log steps. Their intervals reach
@@ -68,7 +68,7 @@ from genonset.noise import NoiseProcess
 from genonset.tensors import Samples, flatten, require_finite
 from genonset.verdict import Regime, copying_power, label_tests, memorized_fraction, regime
 
-MEMORIZED = 0.1
+MEMORIZED = 0.05
 """The memorized fraction, beyond chance, at which (5) is read."""
 
 POOR = 2.0
@@ -884,7 +884,7 @@ class Monitor:
 
     @property
     def tau_mem(self) -> Crossing:
-        """Equation (5): when a tenth of the samples was memorized, beyond chance."""
+        """Equation (5): when a twentieth of the samples was memorized, beyond chance."""
         found = [(p.step, p.memorized) for p in self.probes if p.memorized is not None]
         return _crossing(
             [(step, f.value - self._memorized) for step, f in found],

@@ -205,6 +205,7 @@ def test_a_diverged_network_is_a_stored_failure_and_the_sweep_goes_on(tmp_path):
     "name",
     [
         "mixture-training-time",
+        "mixture-training-time-4096",
         "digits-networks",
         "glyphs-networks",
         "digits-phases-steps",
