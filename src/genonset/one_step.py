@@ -46,8 +46,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
-from scipy.interpolate import BarycentricInterpolator, CubicSpline
+from scipy import interpolate, special
 
 from genonset.equivalents import Array, LogDeterminants, Regression
 from genonset.errors import ConfigError
@@ -114,7 +113,7 @@ def criteria(
 
 def _bridges(
     support: list[float], known: Table
-) -> dict[str, tuple[BarycentricInterpolator, BarycentricInterpolator]]:
+) -> dict[str, tuple[interpolate.BarycentricInterpolator, interpolate.BarycentricInterpolator]]:
     """Interpolation around n* in ln n of what needs the determinant, log mean and log variance."""
     found = {}
     x = np.log(support)
@@ -123,7 +122,9 @@ def _bridges(
         good = np.asarray((np.isfinite(moments) & (moments > 0)).all(1))
         if good[:2].any() and good[2:].any():
             logs = np.log(moments[good]).T
-            mean, variance = (BarycentricInterpolator(x[good], column) for column in logs)
+            mean, variance = (
+                interpolate.BarycentricInterpolator(x[good], column) for column in logs
+            )
             found[name] = mean, variance
     return found
 
@@ -432,7 +433,7 @@ def _typical(model: Regression, width: float, size: float, share: float) -> floa
     t = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 25)])
     offsets = width**2 + share * t[:, None] * model.values
     k = model.log_determinants(offsets, scatter=False).leading
-    curve = CubicSpline(np.log(t[1:]), (k[1:] - k[0]) / -2)
+    curve = interpolate.CubicSpline(np.log(t[1:]), (k[1:] - k[0]) / -2)
     slope = curve(np.log(t[1:]), 1) / t[1:]
     room = math.log(size) + (k[1:] - k[0]) / -2 - t[1:] * slope
     normal = model.dim * math.log(2 * math.pi)
