@@ -741,6 +741,7 @@ def training(results: Results, settings: Sequence[Setting]) -> Drawn:
                 rows=rows,
                 settings=settings,
                 sizes=results.sweep.n,
+                threshold=1.0 if name == "tau_mem" else None,
             )
         )
     return _page(
