@@ -244,7 +244,7 @@ def test_sharing_does_not_depend_on_workers_or_interruption(here):
 
 
 def test_a_run_that_stops_when_memorized_is_shared_too(here):
-    options = tomllib.loads(PERCEPTRON.replace("n = [10]", "n = [3]")) | {"replicates": 1}
+    options = tomllib.loads(PERCEPTRON.replace("n = [10]", "n = [6]")) | {"replicates": 1}
     options["model"] |= {
         "steps": 1,
         "stop_once_memorized": True,
