@@ -148,9 +148,9 @@ def cell(n: int, variant: str, precision: str) -> Cell:
         del options["model"]["steps"]
         options["model"] |= {"epochs": EPOCHS, "batch": BATCH}
         options["n_generated"] = N_GENERATED
-    options["model"]["precision"] = precision
     ((_, found),) = resolve(Sweep.from_options(options)).cells()
-    return found
+    model = found.model.model_copy(update={"precision": precision})  # a variant sets the kind
+    return found.model_copy(update={"model": model})
 
 
 def main() -> None:
