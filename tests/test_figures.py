@@ -515,3 +515,9 @@ def test_a_folder_that_cannot_be_written_is_refused_without_traces(drawn, tmp_pa
     with pytest.raises(StoreError, match=r"Cannot write.*choose another place"):
         figures.save(drawn["position"], tmp_path / "figures")
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
+
+
+def test_settings_whose_values_are_tables_are_told_apart():
+    flat, steep = ({"kind": "power_law", "exponent": x} for x in (0.0, 1.0))
+    settings = [{"spectrum": s, "dim": d} for d in (8, 16) for s in (flat, steep)]
+    assert figures._without(settings, "dim") == [{"spectrum": flat}, {"spectrum": steep}]

@@ -1161,7 +1161,7 @@ def _numeric_axis(sweep: Sweep) -> str | None:
 def _without(settings: Sequence[Setting], axis: str) -> list[dict[str, Any]]:
     """The settings that are left when an axis is taken out of them."""
     kept = [{k: v for k, v in setting.items() if k != axis} for setting in settings]
-    return [dict(pairs) for pairs in dict.fromkeys(tuple(k.items()) for k in kept)]
+    return [setting for place, setting in enumerate(kept) if setting not in kept[:place]]
 
 
 def along(results: Results, axis: str) -> Drawn:

@@ -404,9 +404,13 @@ def likelihood_gap(model: Regression, bandwidth: float) -> float:
     Args:
         model: any n, ridge and start.
         bandwidth: eps > 0.
+
+    Returns:
+        the gap; NaN where the saddle that was found gives a negative one, which cannot be.
     """
     fresh, training = _forms(model, bandwidth)
-    return float((1 + 1 / model.n) * fresh - training) / 2
+    gap = float((1 + 1 / model.n) * fresh - training) / 2
+    return gap if gap >= 0 else math.nan
 
 
 def delta_log_ratio(model: Regression, n_original: float, std: float) -> float:
