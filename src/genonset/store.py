@@ -31,16 +31,13 @@ import numpy as np
 from genonset import theory, verdict
 from genonset.adaptive import Course
 from genonset.criteria import CEILINGS, CRITERIA, DERIVED, ROLES, criterion_onset
-from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import Estimate, variance_components
-from genonset.experiment import Result, build, floor_values, remove_checkpoint
+from genonset.experiment import Result, build, eigenvalues, floor_values, remove_checkpoint
 from genonset.gallery import Gallery
 from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
 from genonset.predictions import PredictedOnset, predictions
-from genonset.sources import Gaussian, GaussianMixture, Source
 from genonset.spec import Cell, Sweep
-from genonset.tensors import flatten
 
 if TYPE_CHECKING:
     import pandas
@@ -541,8 +538,14 @@ class Results:
                 f"n* cannot be scaled with {name!r}; known are {', '.join(SCALES)} and the axes "
                 "of the spec whose values are numbers."
             )
-        spectrum = _spectrum(build(self.sweep.measurement(setting).source))
-        return float(SCALES[name](spectrum))
+        world = build(self.sweep.measurement(setting).source)
+        spectrum = eigenvalues(world)
+        if spectrum is None:
+            raise ConfigError(
+                "Scaling with a dimension or a rank needs a gaussian or gaussian_mixture source, "
+                f"or finite data, not {type(world).__name__}; name an axis instead."
+            )
+        return float(SCALES[name](spectrum.numpy()))
 
     def families(self, against: str) -> list[dict[str, Any]]:
         """What a scaling holds fixed: every combination of the axes and variants that are not its.
@@ -710,18 +713,6 @@ class Results:
         import polars
 
         return polars.DataFrame(self.table())
-
-
-def _spectrum(world: Source | Dataset) -> np.ndarray:
-    """Eigenvalues of the covariance of a source."""
-    if isinstance(world, Gaussian | GaussianMixture):
-        return np.linalg.eigvalsh(world.covariance.numpy())
-    if isinstance(world, Dataset):
-        return np.linalg.eigvalsh(np.cov(flatten(world.points).numpy().T))
-    raise ConfigError(
-        "Scaling with a dimension or a rank needs a gaussian or gaussian_mixture source, or "
-        f"finite data, not {type(world).__name__}; name an axis instead."
-    )
 
 
 def _share_of(onset: Onset, point: Point) -> tuple[float, float, int]:
