@@ -692,12 +692,13 @@ class NetworkModel(Table, ABC):
         monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
         checkpoint: Path | None = None,
     ) -> Generated:
-        """Train on points, shaped for the network; the facts say what it took.
+        """Train on those points that are `trained`; the facts say what it took.
 
         The weights start from the first number of `initialization`, or else of `generator`, whose
         first number seeds what the network itself draws in training, such as its dropout.
         """
-        noise, shape = self.noise.build(), tuple(training.shape[1:])
+        training, noise = self.trained(training), self.noise.build()
+        shape = tuple(training.shape[1:])
         seed = int(torch.randint(2**62, (), generator=generator))
         initial = seed
         if initialization is not None:
@@ -730,7 +731,11 @@ class NetworkModel(Table, ABC):
         }
         if watch is not None:
             facts |= watch.tau_gen.facts("tau_gen") | watch.tau_mem.facts("tau_mem")
-        return Generated(draw=draw, facts=facts)
+        return self.judge(Generated(draw=draw, facts=facts))
+
+    def trained(self, training: Samples) -> Samples:
+        """The points that are trained on: all of them."""
+        return training
 
     def limit(self, source: Gaussian) -> None:
         """Unknown."""
@@ -848,24 +853,9 @@ class UNetPublished(ImageModel):
             set_aside=self.set_aside, clip=self.clip, mixed_units=self.mixed_units
         )
 
-    def fit(
-        self,
-        training: Samples,
-        *,
-        generator: torch.Generator,
-        initialization: torch.Generator | None = None,
-        monitor: Callable[[Sampler], Monitor | None] = lambda sampler: None,
-        checkpoint: Path | None = None,
-    ) -> Generated:
-        """Train on the points that are not set aside; the criteria follow the published code."""
-        fitted = super().fit(
-            self.arithmetic.trained(training),
-            generator=generator,
-            initialization=initialization,
-            monitor=monitor,
-            checkpoint=checkpoint,
-        )
-        return self.judge(fitted)
+    def trained(self, training: Samples) -> Samples:
+        """The points that are not set aside."""
+        return self.arithmetic.trained(training)
 
     def judge(self, oracle: Generated) -> Generated:
         """A pole, judged by the published arithmetic too."""
