@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import from_array, product, require_finite
+from genonset.tensors import extent, from_array, give_back, product, require_finite
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -87,7 +87,7 @@ def as_rows(name: str, points: Points) -> Tensor:
     if not isinstance(values, Tensor):
         values = from_array(values)
     values = values.detach().reshape(len(values), -1)
-    if not all(math.isfinite(end) for end in values.aminmax()):
+    if not all(map(math.isfinite, extent(values))):
         require_finite(name, values)
     return values
 
@@ -108,8 +108,10 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
     tied, column = np.arange(n), 0
     while len(tied) and column < dim:
         width = max(1, MEMORY // (16 * len(tied)))
-        parts = _row_parts(sets, tied)
-        read = [x[rows, column : column + width].double() for x, rows in parts]
+        read = [
+            _taken(x[:, column : column + width], rows).double()
+            for x, rows in _row_parts(sets, tied)
+        ]
         values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
         _, key = np.unique(
             values.view(np.dtype((np.void, values.strides[0]))).ravel(), return_inverse=True
@@ -128,11 +130,12 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row_parts(sets: Sequence[Tensor], rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each set with those of its rows that are asked for; `rows` ascend through all sets."""
+    """Each set with rows of it that are asked for; `rows` ascend through all sets."""
     start = 0
     for x in sets:
         here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(x))]
-        yield x, torch.from_numpy(here - start)
+        for some in torch.from_numpy(here - start).split(1 << 16):
+            yield x, some
         start += len(x)
 
 
@@ -179,7 +182,7 @@ def nearest(
     memory = MEMORY if memory is None else memory
     if memory <= 0:
         raise ConfigError(f"memory is a positive number of bytes, got {memory}.")
-    largest = max(abs(float(end)) for x in (queries, points) for end in x.aminmax())
+    largest = max(abs(end) for x in (queries, points) for end in extent(x))
     if largest > 0 and not _SMALLEST < largest < _LARGEST:
         raise DataError(
             f"the largest coordinate is {largest:.3g} in magnitude; distances are computed "
@@ -346,6 +349,7 @@ class _Shortlists:
         points = self.points[::step]
         for columns in _slices(len(points), self.width):
             norms, errors = self._round(points[columns], right)
+            give_back(points[columns])
             self.p_norms[::step][columns], self.p_errors[::step][columns] = norms, errors
             size = len(norms)
             right[:size, :dim].neg_()
@@ -461,6 +465,7 @@ def _by_product(
     for start in range(0, n, width):
         p, squared = _centred(points[start : start + width], centre, unit)
         p, squared = p.to(dtype), (shrink * squared).to(dtype)
+        give_back(points[start : start + width])
         if rank is not None:
             squared[rank[start : start + width] < 0] = math.inf
         for first in range(0, m, height):
@@ -529,7 +534,9 @@ def _of_candidates(
 
 def _taken(points: Tensor, index: Tensor) -> Tensor:
     """points[index], in half the time."""
-    return points.index_select(0, index.flatten()).view(*index.shape, -1)
+    taken = points.index_select(0, index.flatten()).view(*index.shape, -1)
+    give_back(points)
+    return taken
 
 
 def _all_pairs(
@@ -542,6 +549,7 @@ def _all_pairs(
     indices = queries.new_empty(m, 0, dtype=torch.int64)
     for start in range(0, n, width):
         more = _direct(queries, points[start : start + width])
+        give_back(points[start : start + width])
         columns = torch.arange(start, start + more.shape[1], device=queries.device)
         distances = torch.cat([distances, more], 1)
         indices = torch.cat([indices, columns.expand(m, -1)], 1)
