@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import extent, from_array, give_back, product, require_finite
+from genonset.tensors import extent, from_array, give_back, product, require_finite, taken
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -109,7 +109,7 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
     while len(tied) and column < dim:
         width = max(1, MEMORY // (16 * len(tied)))
         read = [
-            _taken(x[:, column : column + width], rows).double()
+            taken(x[:, column : column + width], rows).double()
             for x, rows in _row_parts(sets, tied)
         ]
         values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
@@ -294,7 +294,7 @@ class _Shortlists:
         self.unit, self.memory = unit, memory
         x = (dim + 26) * torch.finfo(torch.float32).eps / 2
         self.kappa = 4 * x / (1 - x)
-        self.centre = points[:: 1 + n // 1024].double().mean(0)
+        self.centre = _centre(points)
         self.width = 16 * max(1, min(128, memory // (512 * dim)))
         self.height = max(1, min(m, 1024, memory // (16 * self.width)))
         self.left = queries.new_zeros(m, dim + 6, dtype=dtype)
@@ -455,7 +455,7 @@ def _by_product(
     (m, dim), n = queries.shape, len(points)
     x = (dim + 20) * torch.finfo(dtype).eps / 2
     shrink = 1 - 4 * x / (1 - x)
-    centre = points[:: 1 + n // 1024].double().mean(0)
+    centre = _centre(points)
     side = memory // (32 * dim)
     width = max(1, min(n, 4096, side * 3 // 4))
     height = max(1, min(m, side // 4, memory // (64 * width)))
@@ -478,6 +478,12 @@ def _by_product(
     distances, indices = _of_candidates(queries, points, candidates, k, rank, memory)
     beyond = shrink * norms + bounds[:, -1]
     return distances, indices, _certainly_below(distances[:, -1] / unit, beyond, dim, dtype)
+
+
+def _centre(points: Tensor) -> Tensor:
+    """Near the mean: any point is right, and a near one makes the bounds (3) tight."""
+    some = torch.arange(0, len(points), 1 + len(points) // 1024, device=points.device)
+    return taken(points, some).double().mean(0)
 
 
 def _centred(x: Tensor, centre: Tensor, unit: float) -> tuple[Tensor, Tensor]:
@@ -526,17 +532,14 @@ def _of_candidates(
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
     distances = torch.cat(
-        [_direct(q[:, None], _taken(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
+        [_direct(q[:, None], _of_each(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
     ).masked_fill(candidates == n, math.inf)
     distances, order = distances.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
 
 
-def _taken(points: Tensor, index: Tensor) -> Tensor:
-    """points[index], in half the time."""
-    taken = points.index_select(0, index.flatten()).view(*index.shape, -1)
-    give_back(points)
-    return taken
+def _of_each(points: Tensor, candidates: Tensor) -> Tensor:
+    return taken(points, candidates.flatten()).view(*candidates.shape, -1)
 
 
 def _all_pairs(

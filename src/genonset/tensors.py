@@ -100,17 +100,37 @@ def _remember_file(values: np.ndarray | None) -> None:
         _files[np.frombuffer(file, np.uint8).ctypes.data] = file
 
 
+def _place(x: Tensor) -> tuple[mmap.mmap, int] | None:
+    """The mapped file that a tensor lies in, and where in it."""
+    for address, file in list(_files.items()):
+        if address <= x.data_ptr() < address + len(file):
+            return file, x.data_ptr() - address
+    return None
+
+
 def give_back(x: Tensor) -> None:
     """Let the system have the memory of a tensor that lies in a mapped file; it is read again when
     it is used again. Nothing happens to any other tensor."""
-    if not _files or x.numel() == 0:
-        return
-    first = x.data_ptr()
-    last = first + x.itemsize * sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True))
-    for address, file in list(_files.items()):
-        if address <= first < address + len(file):
-            start = (first - address) // mmap.PAGESIZE * mmap.PAGESIZE
-            file.madvise(mmap.MADV_DONTNEED, start, last + x.itemsize - address - start)
+    place = _place(x) if x.numel() else None
+    if place:
+        file, first = place
+        start = first // mmap.PAGESIZE * mmap.PAGESIZE
+        steps = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+        file.madvise(mmap.MADV_DONTNEED, start, first - start + (1 + steps) * x.itemsize)
+
+
+def taken(x: Tensor, index: Tensor) -> Tensor:
+    """x[index], rows in any order: of a mapped file in the order of the file, a part at a time.
+
+    Where the system holds a file in pages of 2 MiB a row brings in as much.
+    """
+    if not _place(x):
+        return x.index_select(0, index)
+    rows = x.new_empty(len(index), *x.shape[1:])
+    for some in index.argsort().split(128):
+        rows[some] = x.index_select(0, index[some])
+        give_back(x)
+    return rows
 
 
 def parts(x: Tensor, size: int) -> Iterator[Tensor]:

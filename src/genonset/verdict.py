@@ -91,7 +91,7 @@ from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
 from genonset.features import as_images, coordinates, represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, extent, from_array, parts
+from genonset.tensors import Vectors, extent, from_array, parts, taken
 from genonset.views import Views
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
@@ -259,7 +259,7 @@ class _Pool:
         place, start = self.first[which], 0
         for x in self.sets:
             mine = ((start <= place) & (place < start + len(x))).nonzero()[:, 0]
-            rows[mine] = x[place[mine] - start].to(dtype)
+            rows[mine] = taken(x, place[mine] - start).to(dtype)
             start += len(x)
         return rows
 
@@ -1486,7 +1486,7 @@ def _subset(rows: Tensor, size: int, seed: int, name: str) -> Vectors:
     if len(rows) <= size:
         return rows.double()
     order = torch.randperm(len(rows), generator=seeds.generator(seed, "subset", name))
-    return rows[order[:size].sort().values].double()
+    return taken(rows, order[:size].sort().values).double()
 
 
 def _sliced(x: Vectors, y: Vectors, seed: int) -> float:
