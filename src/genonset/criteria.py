@@ -68,13 +68,13 @@ class Criterion:
 CRITERIA: dict[str, Criterion] = {
     "kernel_l2_training": Criterion(
         axis="error",
-        title="E_TG",
+        title="error to training, E_TG",
         summary="Squared L2 distance of the kernel-smoothed training set to the generated law, "
         "without the generated law's own overlap.",
     ),
     "kernel_l2_original": Criterion(
         axis="error",
-        title="E_OG",
+        title="error to originals, E_OG",
         summary="The same for the original set.",
     ),
     "delta": Criterion(
@@ -91,12 +91,12 @@ CRITERIA: dict[str, Criterion] = {
     ),
     "coordinate_kernel_l2_training": Criterion(
         axis="error",
-        title="E_TG per coordinate",
+        title="error to training, E_TG per coordinate",
         summary="Mean over coordinates of the one-dimensional kernel L2 error to training.",
     ),
     "coordinate_kernel_l2_original": Criterion(
         axis="error",
-        title="E_OG per coordinate",
+        title="error to originals, E_OG per coordinate",
         summary="The same for the original set.",
     ),
     "coordinate_delta": Criterion(
@@ -113,7 +113,7 @@ CRITERIA: dict[str, Criterion] = {
     ),
     "hellinger_squared": Criterion(
         axis="quality",
-        title="H²",
+        title="Hellinger H²",
         summary="Squared Hellinger distance to the true law: 1 means no overlap.",
         needs_gaussian=True,
     ),
@@ -258,13 +258,13 @@ CRITERIA: dict[str, Criterion] = {
     ),
     "tau_gen": Criterion(
         axis="training",
-        title="τ_gen",
+        title="steps to quality, τ_gen",
         summary="First step at which sliced W2 is within twice that of fresh points; infinite "
         "where it is not reached.",
     ),
     "tau_mem": Criterion(
         axis="training",
-        title="τ_mem",
+        title="steps to memorization, τ_mem",
         summary="First step at which 5 % of the samples are memorized, beyond chance; infinite "
         "where it is not reached.",
     ),

@@ -22,6 +22,7 @@ the overlap with itself of a set smoothed by the paper's kernel, for every n: th
 import contextlib
 import csv
 import io
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -350,12 +351,17 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     for place, onset in enumerate(panel.onsets):
         colour = COLOURS[place] if len(panel.settings) > 1 else INK
         _mark_onset(axes, onset, colour, 0.4 + 0.06 * place)
-    words = _for_settings(panel.settings, [onset_words(o) for o in panel.onsets])
-    notes = [*words, *panel.notes]
+    notes = _notes(panel)
     axes.set_title(panel.title, pad=4 + 9.5 * len(notes))
     above: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
     text = axes.annotate("\n".join(notes), (0, 1), (0, 3), **above, fontsize=7, color=INK)
     text.set_in_layout(False)  # the title has made room for it
+
+
+def _notes(panel: Panel) -> list[str]:
+    """The lines above a panel."""
+    words = _for_settings(panel.settings, [onset_words(o) for o in panel.onsets])
+    return [*words, *panel.notes]
 
 
 def _draw_curves(axes: Axes, panel: Panel) -> None:
@@ -370,12 +376,12 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
         for i, r in keys
     }
     present = [key for key in keys if drawn[key]]
-    span = math.log(max(p[panel.x] for p in points) / min(p[panel.x] for p in points)) or 1.0
+    step = _step_aside(sorted({p[panel.x] for p in points}), len(present))
     ends = [e for p in points for e in (p["value"], p["high"]) if e is not None]
     top = max(e for e in ends if math.isfinite(e))
     for k, (place, role) in enumerate(present):
         mine = drawn[place, role]
-        aside = math.exp(0.005 * span * (k - (len(present) - 1) / 2))
+        aside = math.exp(step * (k - (len(present) - 1) / 2))
         look: Look = {"elinewidth": 0.8} | LOOKS[role]
         if several:
             look |= {"color": COLOURS[place]} | ({} if role == "model" else FAINT)
@@ -387,6 +393,16 @@ def _draw_curves(axes: Axes, panel: Panel) -> None:
         below, above = value - low, np.minimum(high, top) - value
         x = [p[panel.x] * aside for p in mine]
         axes.errorbar(x, value, yerr=np.maximum([below, above], 0.0), **look)
+
+
+def _step_aside(x: Sequence[float], n_curves: int) -> float:
+    """By how much, on a log axis, the next of several curves is moved so that bars are seen.
+
+    All of them stay within half the gap to the next size, and within the margins of the axis.
+    """
+    span = math.log(x[-1] / x[0]) or 1.0
+    gap = min((math.log(b / a) for a, b in itertools.pairwise(x)), default=span)
+    return min(0.005 * span, 0.5 * gap / n_curves, 0.08 * span / n_curves)
 
 
 def is_at(row: Mapping[str, Any], setting: Setting) -> bool:
@@ -479,6 +495,11 @@ def onset_words(onset: Onset) -> str:
     """An onset in few enough words for a panel."""
     if onset.blind:
         return "blind: the poles do not differ"
+    sizes = [p.n for p in onset.points if p.position is not None]
+    if onset.censored == "above" and onset.low is not None and onset.low < sizes[-1]:
+        return f"n* > {sizes[-1]:g}, surely > {onset.low:.3g}"
+    if onset.censored == "below" and onset.high is not None and onset.high > sizes[0]:
+        return f"n* < {sizes[0]:g}, surely < {onset.high:.3g}"
     return onset.sentence().partition(" (")[0].partition(": ")[0]
 
 
@@ -577,6 +598,7 @@ def _page(
     """A figure of panels."""
     across = columns or (2 if len(panels) in (2, 4) else min(len(panels), 3))
     handles = _legend(panels)
+    height += 9.5 / 72 * max([0, *(len(_notes(panel)) - 3 for panel in panels)])
     return Drawn(
         name=name,
         title=title,
@@ -1482,8 +1504,13 @@ def _draw_components(axes: Axes, panel: tuple[str, Sequence[Row], Sequence[Setti
 
 HORIZON = "model.noise.horizon"
 LATE = ("linear_share", "linear_share_clean")
-RELAXATION: Look = {"color": INK, "linewidth": 1.1, "linestyle": (0, (6, 3)), "label": "t_R"}
-SPECIATION: Look = {"color": GREEN, "linewidth": 1.1, "linestyle": "-.", "label": "t_S"}
+RELAXATION: Look = {
+    "color": INK,
+    "linewidth": 1.1,
+    "linestyle": (0, (6, 3)),
+    "label": "relaxation t_R",
+}
+SPECIATION: Look = {"color": GREEN, "linewidth": 1.1, "linestyle": "-.", "label": "speciation t_S"}
 COLLAPSE: Look = {"linewidth": 1.1, "linestyle": ":"}
 ANNEALED: Look = {"linewidth": 0.9, "linestyle": (0, (6, 3))}
 TYPICAL: Look = {"linewidth": 1.2, "linestyle": "-"}
@@ -1555,7 +1582,7 @@ def late_times(results: Results) -> Drawn:
         Line2D([], [], color=GREY, marker="o", label="share of the score"),
         Line2D([], [], color=GREY, marker="s", linestyle="--", label="share of the clean mean"),
         *(Line2D([], [], **look) for look in (RELAXATION, SPECIATION)),
-        Line2D([], [], color=GREY, **COLLAPSE, label="t_C of this n"),
+        Line2D([], [], color=GREY, **COLLAPSE, label="collapse t_C of this n"),
     ]
     return Drawn(
         name="late-times",
@@ -1651,7 +1678,7 @@ def own_term(results: Results) -> Drawn:
         ),
         Line2D([], [], color=GREY, **ANNEALED, label="the paper's: mean of Z_rest"),
         Line2D([], [], color=GREY, **TYPICAL, label="typical Z_rest"),
-        Line2D([], [], color=GREY, **COLLAPSE, label="t_C of this n"),
+        Line2D([], [], color=GREY, **COLLAPSE, label="collapse t_C of this n"),
     ]
     return Drawn(
         name="own-term",
@@ -1826,20 +1853,25 @@ def _thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np
 def power_curve(verdict: Verdict) -> Drawn:
     """Probability of finding planted copies against their share."""
     shares, found = zip(*verdict.power.curve, strict=True)
+    wanted: Look = MIDDLE | {"label": "nine in ten"}
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], **LOOKS["model"], label="that the copies are found"),
+        Line2D([], [], **wanted),
+    ]
 
     def draw(axes: Axes, _: object) -> None:
         axes.plot([100 * s for s in shares], found, **LOOKS["model"])
-        axes.axhline(0.9, color=INK, linewidth=0.8, linestyle=(0, (6, 3)))
-        axes.set(ylim=(0, 1.04), xlabel="samples that are copies, %", ylabel="found with power")
+        axes.axhline(0.9, **wanted)
+        axes.set(ylim=(0, 1.04), xlabel="samples that are copies, %", ylabel="probability")
 
     return Drawn(
         name="power",
         title="Which share of copies this audit would have found",
         how_to_read="Copies are planted at random training points among samples like those seen, "
-        "and tested as the samples were. Dashed: nine in ten.",
+        "and tested as the samples were.",
         rows=[{"share": s, "probability": p} for s, p in verdict.power.curve],
-        figure=_compose([None], draw, [], columns=1, width=WIDE, height=2.6),
-        narrow=_compose([None], draw, [], columns=1, width=NARROW, height=2.4),
+        figure=_compose([None], draw, handles, columns=1, width=WIDE, height=2.6),
+        narrow=_compose([None], draw, handles, columns=1, width=NARROW, height=2.4),
     )
 
 
