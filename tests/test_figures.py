@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -344,7 +345,7 @@ def shifted(middle):
 
 @pytest.mark.parametrize(
     ("middle", "words"),
-    [(3000, "no onset below n = 135"), (2, "the curve has crossed before n = 8")],
+    [(3000, "no onset below n = 135"), (2, "n* < 8, surely < ")],
 )
 def test_censored_onsets_are_said_and_pointed_at(tmp_path, middle, words):
     found = run(tmp_path / "run", values=shifted(middle))
@@ -354,6 +355,28 @@ def test_censored_onsets_are_said_and_pointed_at(tmp_path, middle, words):
     assert len(arrows) == 1
     assert not page.figure.axes[0].patches  # nothing is shaded
     assert "onset, 95 %" not in texts(page.figure)
+
+
+def test_words_above_a_panel_do_not_reach_the_next(tmp_path):
+    found = run(tmp_path / "run", values=shifted(150))
+    panel = figures._memorization_panel(found, "delta_held_out", found.settings)
+    wide = replace(panel, onsets=[replace(onset, low=97.6) for onset in panel.onsets])
+    page = figures._page("three", "", "", [wide] * 3).figure
+    assert texts(page).count("n* > 135, surely > 97.6") == 3
+    for axes in page.axes:
+        box = axes.get_window_extent()
+        ends = [o.get_window_extent() for o in page.axes if o is not axes]
+        ends = [e.x0 for e in ends if e.x0 > box.x1 and e.y0 < box.y1 and e.y1 > box.y0]
+        for text in [t for t in axes.texts if t.get_text()] + [axes.title]:
+            assert text.get_window_extent().x1 < min(ends, default=page.bbox.x1)
+
+
+def test_curves_step_aside_within_their_size_and_the_margins():
+    many = figures._step_aside([8, 16, 32, 256], 24)
+    assert 24 * many < 2 * 0.05 * np.log(256 / 8)
+    assert 24 * figures._step_aside([16, 28, 30, 160], 24) < np.log(30 / 28)
+    assert figures._step_aside([8, 256], 3) == pytest.approx(0.005 * np.log(32))
+    assert figures._step_aside([8], 3) > 0
 
 
 def test_blind_criteria_are_said_to_be(tmp_path):
