@@ -31,7 +31,6 @@ from genonset.figures import (
     TOGETHER,
     Drawn,
     is_at,
-    label,
     lone_axis,
     nearest_distances,
     power_curve,
@@ -41,7 +40,7 @@ from genonset.figures import (
 )
 from genonset.noise import at_horizon
 from genonset.sources import Source
-from genonset.spec import Measurement
+from genonset.spec import Measurement, label
 from genonset.store import Record, Results
 from genonset.tensors import extent, flatten
 from genonset.verdict import Verdict, p_text, percent
