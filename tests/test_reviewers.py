@@ -4,9 +4,9 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from genonset import cli, reviewers
 from genonset.errors import ConfigError
@@ -51,7 +51,7 @@ def test_each_point_names_its_command_its_figure_and_an_answer(number):
 def test_each_command_of_the_page_parses(command):
     _, name, *arguments = shlex.split(command)
     group = typer.main.get_command(cli.app)
-    assert isinstance(group, click.Group)
+    assert isinstance(group, TyperGroup)
     chosen = group.commands[name].make_context(name, arguments)
     if name == "reproduce" and chosen.params["name"] not in ("linear", "reviewers"):
         shipped(chosen.params["name"])
