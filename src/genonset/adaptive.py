@@ -18,14 +18,15 @@ j = 1 .. k, until its standard deviation is below 1/2.
     (2)  D = b_0 + b_1 u + b_2 u² + s(u) e,    ln s(u) = a_1 u,    u = x - x*,
 
 fitted with weights tricube(u/h), h = 2 delta, robustly where a quantile is meant, with b_2/b_1 a
-priori N(0, 1/4) so that few cells give a line; the law of e is that of the residuals. n* is where
+priori N(0, 1) so that few cells give a line; the law of e is that of the residuals. n* is where
 the (1 - c/2)-quantile of D (or its mean, for a criterion read between its poles) rises through 0.
 With S the error of ln n* that one cell leaves, batches go to
 
-    (3)  x* + delta (-1, 1, -1/2, 1/2, ...),    delta = 3/2 S within [0.15, 0.7],
+    (3)  x* + delta (-1, 1, -1/2, 1/2, ...),    delta = 3/2 S min(1, 4/sqrt(m)) within [0.09, 0.7],
 
-which holds enough slope to know the slope, and x* moves by at most 1/2 a batch. A statistic with
-nothing but a sign is fitted by (1) alone, delta = 3/2 w.
+m the number of cells: wide enough to know the slope, and ever narrower, as the curve is bent and
+what its bend does to n* goes with delta². x* moves by at most 1/2 a batch. A statistic with nothing
+but a sign is fitted by (1) alone, delta = 3/2 w.
 
 The interval is the bootstrap's over cells, which are independent: cell i of a sequence is
 replicate i, so that no two share a draw. Every resample is fitted with h = 1.4, 2 and 2.8 delta,
@@ -33,7 +34,7 @@ so that the interval also holds what the choice of h leaves open. It is looked a
 cells have grown by a quarter, and the sequence ends where it is as narrow as wished at two looks
 running: ending at the first would pick intervals that are too narrow by chance.
 
-Sizes are a lattice, eight to a factor two, which nothing leaves: a crossing outside ends censored.
+Sizes are a lattice, sixteen to a factor two, which nothing leaves: a crossing outside ends censored.
 Everything is a function of the spec and of the results of whole batches, never of how many workers
 run them.
 
@@ -63,8 +64,8 @@ _WIDTHS = np.array([0.1, 0.2, 0.35, 0.6, 1.0])  # w of (1)
 _MARGIN = 1.5  # how far beyond the ends ln n* may lie a priori
 _LAPSE = 0.01  # of (1)
 _NARROW = 0.5  # standard deviation of ln n* at which the search ends
-_REACH = (0.15, 0.7)  # of delta in (3)
-_CURVATURE = 0.5  # standard deviation of b_2/b_1 in (2) a priori
+_REACH = (0.09, 0.7)  # of delta in (3)
+_CURVATURE = 1.0  # standard deviation of b_2/b_1 in (2) a priori
 _OFFSETS = (-1.0, 1.0, -0.5, 0.5)
 _HUBER = 1.345
 _SURE = 0.99  # belief that n* lies beyond an end, at which a sequence ends
@@ -287,8 +288,13 @@ def _located(x: Array, found: Statistic, belief: Belief) -> list[_Local]:
         fits.append(local)
         if k < 3:
             centre += float(np.clip(local.root - centre, -0.5, 0.5))
-            delta = float(np.clip(1.5 * local.error, *_REACH))
+            delta = _delta(local, len(d))
     return fits[3:]
+
+
+def _delta(local: _Local, n_cells: int) -> float:
+    """Of (3)."""
+    return float(np.clip(1.5 * local.error * min(1.0, 4 / math.sqrt(n_cells)), *_REACH))
 
 
 # The next batch, and the end
@@ -314,7 +320,7 @@ def next_sizes(x: Array, found: Statistic, sizes: Array, *, batch: int) -> list[
         else:
             local = fits[1]
             centre = local.centre + float(np.clip(local.root - local.centre, -0.5, 0.5))
-            delta = float(np.clip(1.5 * local.error, *_REACH))
+            delta = _delta(local, int(np.isfinite(found.d).sum()))
         places = len(x) + np.arange(batch)
         wanted = centre + delta * np.array(_OFFSETS)[places % len(_OFFSETS)]
     nearest = np.abs(log_sizes - wanted[:, None]).argmin(1)

@@ -1062,8 +1062,8 @@ class Adaptive(Table):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """The sizes that may be chosen, eight to a factor two, both ends included."""
-        steps = math.ceil(8 * math.log2(self.high / self.low)) or 1
+        """The sizes that may be chosen, sixteen to a factor two, both ends included."""
+        steps = math.ceil(16 * math.log2(self.high / self.low)) or 1
         ratio = self.high / self.low
         return tuple(sorted({round(self.low * ratio ** (k / steps)) for k in range(steps + 1)}))
 
