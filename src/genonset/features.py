@@ -28,6 +28,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
 
     Args, Raises: as `represent`; `pool` is the training points and, if any, the held-out points.
     """
+    if features == "lowpass":
+        return _lowpass(pool)
     if features in _MAPS:
         return functools.partial(_in_parts, _MAPS[features](pool))
     kind, _, argument = features.partition(":")
@@ -154,21 +157,51 @@ def _normalized(pool: Sequence[Tensor]) -> Map:
     return onto
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lowpass:
+    """Equation (5), a map of images; the transform goes one axis after the other.
+
+    Attributes:
+        down, right: cosines of the frequencies that are kept, shape (a, height) and (b, width).
+        kept: which pairs of them, shape (a, b).
+    """
+
+    down: Tensor
+    right: Tensor
+    kept: Tensor
+
+    @classmethod
+    def of(cls, height: int, width: int) -> "Lowpass":
+        """For images of a size."""
+        bound = min(3 / 4, 12 / max(height, width))
+        order = torch.arange(height)[:, None] / height + torch.arange(width) / width
+        kept = (order > 0) & (order < bound)
+        if not bool(kept.any()):  # a few pixels: all are coarse
+            kept = order > 0
+        a, b = (int(1 + kept.any(axis).nonzero().max()) for axis in (1, 0))
+        return cls(down=_cosines(height)[:a], right=_cosines(width)[:b], kept=kept[:a, :b])
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.whole(self.half(points))
+
+    def half(self, points: Tensor, columns: Tensor | None = None) -> Tensor:
+        """The transform along rows of x @ columns.T, images x; shape (n, channels, height, b).
+
+        Args:
+            points: shape (n, *shape).
+            columns: shape (width, width); the identity if None.
+        """
+        right = (self.right if columns is None else self.right @ columns).T
+        return _in_parts(lambda x: as_images(x, "lowpass") @ right, points)
+
+    def whole(self, half: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The coordinates of rows @ x @ columns.T: what is left to do along columns."""
+        down = self.down if rows is None else self.down @ rows
+        return _unit((down @ half)[..., self.kept].flatten(1))
+
+
 def _lowpass(pool: Sequence[Tensor]) -> Map:
-    height, width = as_images(pool[0][:1], "lowpass").shape[2:]
-    bound = min(3 / 4, 12 / max(height, width))
-    down, right = _cosines(height), _cosines(width)
-    order = torch.arange(height)[:, None] / height + torch.arange(width) / width
-    kept = (order > 0) & (order < bound)
-    if not bool(kept.any()):  # a few pixels: all are coarse
-        kept = order > 0
-    basis = torch.einsum("ih,jw->ijhw", down, right)[kept].flatten(1).T
-
-    def onto(points: Tensor) -> Tensor:
-        x = as_images(points, "lowpass").flatten(2)
-        return _unit((x @ basis).flatten(1))
-
-    return onto
+    return Lowpass.of(*as_images(pool[0][:1], "lowpass").shape[2:])
 
 
 def _cosines(n: int) -> Tensor:
@@ -234,7 +267,6 @@ _MAPS: dict[str, Callable[[Sequence[Tensor]], Map]] = {
     "pixels": lambda pool: flatten,
     "standardized": _standardized,
     "normalized": _normalized,
-    "lowpass": _lowpass,
     "efficientnet": _efficientnet,
 }
 
