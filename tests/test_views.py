@@ -52,16 +52,15 @@ def test_neighbours_are_those_of_the_least_distance_over_all_views(height, width
     assert distances.numpy() == pytest.approx(np.sort(expected, 1)[:, :3], rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 12, 20), (8, 8), (1, 40, 33)])
+@pytest.mark.parametrize("shape", [(3, 6, 9), (8, 8)])
 def test_coarse_coordinates_of_windows_are_those_of_the_enlarged_images(shape):
     images = gaussian(4, *shape)
     onto = coordinates([images], "lowpass")
     views = Views(shape=shape, onto=onto)
     drawn = Views(shape=shape, onto=lambda x: onto(x))  # takes the images themselves
-    for k in (1, 3):
-        one, two = (v.nearest(rows(images), rows(images.flip(0)), k) for v in (views, drawn))
-        assert torch.equal(one[1], two[1])
-        torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=1e-7)
+    one, two = (v.nearest(rows(images), rows(images.flip(0)), 3) for v in (views, drawn))
+    assert torch.equal(one[1], two[1])
+    torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=1e-7)
     assert views.changes(rows(images), rows(images.flip(-1))) == ["flipped left-right"] * 4
 
 

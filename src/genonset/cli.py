@@ -494,7 +494,7 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Are these samples copies of that training set? A verdict, and the pictures to prove it."""
-    from genonset.report import write_report
+    from genonset.report import point_name, write_flagged, write_report
     from genonset.verdict import REGIMES, audit_files
 
     unknown = [name for name in fail_on or () if name not in REGIMES]
@@ -515,11 +515,19 @@ def audit(
         significance=significance,
         seed=seed,
     )
-    page = write_report(verdict, (out or Path("runs") / "audit") / "report.html")
+    folder = out or Path("runs") / "audit"
+    page = write_report(verdict, folder / "report.html")
+    table = write_flagged(verdict, folder / "flagged.csv")
     if as_json:
-        _print_json(verdict.to_dict() | {"report": str(page)})
+        whole = verdict.to_dict() | {"report": str(page), "flagged": str(table)}
+        for one in whole["copying"]["flagged"]:
+            one["sample"] = point_name(verdict, "generated", one["index"])
+            one["training"] = point_name(verdict, "training", one["nearest"])
+        _print_json(whole)
     else:
         _tell_verdict(verdict)
+        if verdict.copying.flagged:
+            _say(f"Flagged samples, by name: {table}")
         _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
     if verdict.verdict in (fail_on or ()):
         raise typer.Exit(3)
