@@ -519,7 +519,7 @@ def audit(
     page = write_report(verdict, folder / "report.html")
     table = write_flagged(verdict, folder / "flagged.csv")
     if as_json:
-        whole = verdict.to_dict() | {"report": str(page), "flagged": str(table)}
+        whole: dict[str, Any] = verdict.to_dict() | {"report": str(page), "flagged": str(table)}
         for one in whole["copying"]["flagged"]:
             one["sample"] = point_name(verdict, "generated", one["index"])
             one["training"] = point_name(verdict, "training", one["nearest"])
