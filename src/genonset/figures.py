@@ -1294,7 +1294,8 @@ def _deviation(row: Row, value: float) -> Row:
     if low is None or high is None or not low < high < math.inf:
         return found
     error, off = (high - low) / (2 * 1.96), row["value"] - value
-    return found | {"z": off / error, "relative": off / value}
+    share = off / value if value else math.copysign(math.inf, off)
+    return found | {"z": off / error, "relative": share}
 
 
 def _largest(compared: Sequence[Row], kind: str) -> str:

@@ -131,7 +131,7 @@ def _bridges(
 
 def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
     """Every criterion at one n; `determinant` says whether those that need it are wanted."""
-    singular = model.rows <= model.dim
+    singular, square = model.rows < model.dim, model.rows == model.dim
     found: dict[str, Moments] = dict.fromkeys(CRITERIA, NOTHING)
     if singular:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
@@ -140,7 +140,7 @@ def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
     parts = {"own": _own(model)}
     if not near_dimension(model):
         parts |= {"trace": _trace(model, np.ones_like(c)), "root": _root(model)}
-    if determinant and not singular:
+    if determinant and not (singular or square):
         with contextlib.suppress(ConfigError):
             parts["determinant"] = _determinant(model)
         if "trace" in parts:
@@ -376,6 +376,8 @@ def _affinity(laws: _Laws) -> Moments:
     up, down = laws.logs.mean[laws.places["own"]][1:]
     slope = float(up - down) / (2 * _STEP)
     mean = log.mean - ((1 - share) * slope + share * d) / (4 * model.n)
+    if not log.variance < d**2:  # at n just above d the runs have no common scale
+        return NOTHING
     rate = math.exp(mean / d + log.variance / (2 * d**2))
     return Moments(rate, rate**2 * log.variance / d**2)
 
