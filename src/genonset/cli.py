@@ -500,21 +500,22 @@ def audit(
     unknown = [name for name in fail_on or () if name not in REGIMES]
     if unknown:
         raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {unknown[0]!r}.")
-    verdict = audit_files(
-        generated,
-        training,
-        held_out,
-        features=features,
-        robust=robust,
-        plan_sizes=plan,
-        power=power,
-        allow_mixed_units=allow_mixed_units,
-        drop_overlap=drop_overlap,
-        skip_unreadable=skip_unreadable,
-        colour=colour,
-        significance=significance,
-        seed=seed,
-    )
+    with _err.status("Searching every view of the images" if robust else "Comparing"):
+        verdict = audit_files(
+            generated,
+            training,
+            held_out,
+            features=features,
+            robust=robust,
+            plan_sizes=plan,
+            power=power,
+            allow_mixed_units=allow_mixed_units,
+            drop_overlap=drop_overlap,
+            skip_unreadable=skip_unreadable,
+            colour=colour,
+            significance=significance,
+            seed=seed,
+        )
     folder = out or Path("runs") / "audit"
     page = write_report(verdict, folder / "report.html")
     table = write_flagged(verdict, folder / "flagged.csv")
@@ -547,6 +548,10 @@ def _tell_verdict(verdict: "Verdict") -> None:
 def _next_audit(verdict: "Verdict", planned: bool) -> str:
     if "held_out" not in verdict.inputs:
         return "Next: train on a random half, and pass the other half as --held-out."
+    from genonset.report import unseen_changes
+
+    if unseen_changes(verdict):
+        return f"Next: the same command with --robust. {unseen_changes(verdict)}"
     return (
         "Next: open the report and look at the worst samples."
         if planned

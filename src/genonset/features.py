@@ -95,7 +95,12 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
 def _in_parts(onto: Map, points: Tensor) -> Tensor:
     """A map of rows applied a part of the points at a time."""
     step = max(1, (1 << 22) // points[0].numel())
-    return torch.cat([onto(part) for part in points.split(step)])
+    found = onto(points[:step])
+    whole = found.new_empty(len(points), *found.shape[1:])
+    whole[:step] = found
+    for start in range(step, len(points), step):
+        whole[start : start + step] = onto(points[start : start + step])
+    return whole
 
 
 def _standardized(pool: Sequence[Tensor]) -> Map:

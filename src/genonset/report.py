@@ -40,6 +40,7 @@ from genonset.figures import (
     save_figures,
     write_file,
 )
+from genonset.gallery import is_image
 from genonset.noise import at_horizon
 from genonset.sources import Source
 from genonset.spec import Measurement
@@ -588,7 +589,7 @@ def versions() -> dict[str, str]:
 GALLERY = 24
 """Samples shown where none is flagged, worst first."""
 
-FLAGGED = 60
+FLAGGED = 48
 """Flagged samples that are shown with their pictures, at most; a table names them all."""
 
 UNFLAGGED = 6
@@ -597,7 +598,7 @@ UNFLAGGED = 6
 THUMBNAIL = 128
 """Pixels of the longer side of an image, at most."""
 
-LOSSLESS = 64
+LOSSLESS = 32
 """Pixels of the longer side up to which an image is kept pixel by pixel; larger ones as JPEG."""
 
 QUESTIONS = {
@@ -653,6 +654,7 @@ def write_report(verdict: Verdict, path: str | Path) -> Path:
         "classes": classes,
         "gallery": list(_gallery(verdict, worst)),
         "flagged": list(_flagged(verdict)),
+        "unseen": unseen_changes(verdict),
         "n_samples": verdict.inputs["generated"].n,
         "coordinates": _coordinates(verdict, worst),
         "numbers": list(_numbers(verdict)),
@@ -743,6 +745,17 @@ def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]
         }
 
 
+def unseen_changes(verdict: Verdict) -> str:
+    """What a plain comparison of images cannot see; nothing to say of any other."""
+    how = verdict.settings["features"], verdict.settings["robust"]
+    if how != ("pixels", False) or not is_image(verdict.inputs["training"].shape):
+        return ""
+    return (
+        "Images were compared pixel by pixel: copies that were flipped, shifted, cropped or "
+        "brightened are found with --robust."
+    )
+
+
 ROLE_WORDS = {
     "generated": "sample",
     "training": "nearest training",
@@ -759,8 +772,7 @@ def point_name(verdict: Verdict, role: str, row: int) -> str:
 def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] | None:
     """Draws a point as a PNG in a data address; None where points are no images."""
     shape = sets["training"].shape[1:]
-    is_image = (len(shape) == 3 and shape[0] in (1, 3)) or len(shape) == 2
-    if not is_image or min(shape[-2:]) < 4:
+    if not is_image(shape):
         return None
     low, high = (float(end) for end in sets["training"].double().aminmax())
     scale = 255 / (high - low) if high > low else 1.0
@@ -775,7 +787,7 @@ def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] 
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
         kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
-        image.save(buffer, kind, optimize=True, quality=90)
+        image.save(buffer, kind, optimize=True, quality=90, subsampling=0)
         return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     return paint
