@@ -45,7 +45,7 @@ from genonset.noise import at_horizon
 from genonset.sources import Source
 from genonset.spec import Measurement
 from genonset.store import Record, Results
-from genonset.tensors import flatten
+from genonset.tensors import extent, flatten
 from genonset.verdict import Verdict, p_text, percent
 
 Setting = Mapping[str, Any]
@@ -774,7 +774,7 @@ def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] 
     shape = sets["training"].shape[1:]
     if not is_image(shape):
         return None
-    low, high = (float(end) for end in sets["training"].double().aminmax())
+    low, high = extent(sets["training"])
     scale = 255 / (high - low) if high > low else 1.0
 
     def paint(point: torch.Tensor) -> str:
