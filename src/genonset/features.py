@@ -92,9 +92,9 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
     raise ConfigError(f"features {features!r} are not known; accepted are {ACCEPTED}.")
 
 
-def _in_parts(onto: Map, points: Tensor) -> Tensor:
-    """A map of rows applied a part of the points at a time."""
-    step = max(1, (1 << 22) // points[0].numel())
+def _in_parts(onto: Map, points: Tensor, size: int = 1 << 22) -> Tensor:
+    """A map of rows applied to a part of the points at a time, of so many numbers."""
+    step = max(1, size // points[0].numel())
     found = onto(points[:step])
     whole = found.new_empty(len(points), *found.shape[1:])
     whole[:step] = found
@@ -197,7 +197,8 @@ class Lowpass:
             columns: shape (width, width); the identity if None.
         """
         right = (self.right if columns is None else self.right @ columns).T
-        return _in_parts(lambda x: as_images(x, "lowpass") @ right, points)
+        cached = 1 << 19  # numbers that stay near the processor while they are used
+        return _in_parts(lambda x: as_images(x, "lowpass") @ right, points, cached)
 
     def whole(self, half: Tensor, rows: Tensor | None = None) -> Tensor:
         """The coordinates of rows @ x @ columns.T: what is left to do along columns."""

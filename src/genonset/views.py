@@ -252,8 +252,8 @@ class _Seen:
 
     def _half(self, onto: Lowpass, columns: Tensor, key: tuple[int, int, bool]) -> Tensor:
         if key not in self.halves:
-            if len(self.halves) > 1:  # the same columns, flipped and not
-                del self.halves[next(iter(self.halves))]
+            if any(key[:2] != held[:2] for held in self.halves):
+                self.halves.clear()
             self.halves[key] = onto.half(self.rows.reshape(-1, *self.views.shape), columns)
         return self.halves[key]
 
