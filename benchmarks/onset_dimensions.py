@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from genonset import theory
-from genonset.figures import curve, label
+from genonset.figures import curve
 from genonset.predictions import FORMS, predictions
+from genonset.spec import label
 from genonset.store import Results
 
 DIMENSIONS = {

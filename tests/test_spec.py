@@ -291,4 +291,5 @@ def test_data_are_looked_for_beside_the_spec_wherever_it_names_them(tmp_path, mo
         path.write_text(head + change + rest)
         sweep = Sweep.from_toml(path)
         named = [sweep.measurement(labels).source.path for labels in sweep.settings()]
-        assert named and all(Path(p).is_file() for p in named)
+        assert named
+        assert all(Path(p).is_file() for p in named)

@@ -211,7 +211,9 @@ def _ended(course: Mapping[str, Any]) -> str:
 
 
 def _place(criterion: str, setting: Mapping[str, Any]) -> str:
-    return ", ".join([criterion, *(f"{k} = {v}" for k, v in setting.items())])
+    from genonset.spec import label
+
+    return ", ".join(filter(None, [criterion, label(setting)]))
 
 
 def _note_data(resolved: "Sweep") -> None:

@@ -32,7 +32,6 @@ from genonset.figures import (
     TOGETHER,
     Drawn,
     is_at,
-    label,
     lone_axis,
     nearest_distances,
     power_curve,
@@ -43,7 +42,7 @@ from genonset.figures import (
 from genonset.gallery import is_image
 from genonset.noise import at_horizon
 from genonset.sources import Source
-from genonset.spec import Measurement
+from genonset.spec import Measurement, label
 from genonset.store import Record, Results
 from genonset.tensors import extent, flatten
 from genonset.verdict import Verdict, p_text, percent

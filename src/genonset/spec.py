@@ -1317,6 +1317,23 @@ def _assign(options: dict[str, Any], path: str, value: Any) -> None:
     options[last] = value
 
 
+def label(setting: Mapping[str, Any]) -> str:
+    """A combination of variant and axis values in words; empty for a plain sweep."""
+    return ", ".join(
+        str(value) if name == "variant" else f"{name.split('.')[-1]} = {_words(value)}"
+        for name, value in setting.items()
+    )
+
+
+def _words(value: Any) -> str:
+    """An option; of a table its values, the kind first."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    numbers = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in value.items()}
+    rest = [f"{name} {given}" for name, given in numbers.items() if name != "kind"]
+    return ", ".join([str(value.get("kind", "")), *rest]).strip(", ")
+
+
 def _place_data(options: dict[str, Any], folder: Path) -> None:
     """Data files that a spec names are looked for beside it: of the source, variants and axes."""
     variants = options.get("variants")
