@@ -203,7 +203,7 @@ class Lowpass:
     def whole(self, half: Tensor, rows: Tensor | None = None) -> Tensor:
         """The coordinates of rows @ x @ columns.T: what is left to do along columns."""
         down = self.down if rows is None else self.down @ rows
-        return _unit((down @ half)[..., self.kept].flatten(1))
+        return _in_parts(lambda x: _unit((down @ x)[..., self.kept].flatten(1)), half)
 
 
 def _lowpass(pool: Sequence[Tensor]) -> Map:
