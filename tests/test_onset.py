@@ -736,3 +736,13 @@ def test_scattered_curves_are_smoothed_as_before() -> None:
         found = estimate_onset(GRID, **a_criterion(seed))
         sent += any("between neighbouring" in note for note in found.notes)
     assert sent <= 4
+
+
+def test_a_jump_at_the_edge_of_the_grid_stays_within_its_gap() -> None:
+    """The side of the first size is measured: no line from beyond the gap may say otherwise."""
+    x = np.arange(8)
+    noise = 0.01 * np.random.default_rng(0).standard_normal((30, 8))
+    values = np.where(x == 0, 1.0, -1.0 - 0.1 * x) + noise
+    found = estimate_onset(10.0 * 2**x, values=values, quantile=0.5, level=0.0)
+    low, onset, high = numbers(found)
+    assert 10 <= low < onset < high <= 20

@@ -688,9 +688,13 @@ def _misses(residuals: Array, variance: Array, near: NDArray[np.intp]) -> bool:
 
 
 def _through(at: Array, x: Array, first: Iterable[int], order: int) -> _Way:
-    """Polynomials through `order` sizes; `first` names the first of them for each gap of x."""
+    """Polynomials through `order` sizes; `first` names the first of them for each gap of x.
+
+    At the sizes, which `at` contains, the curve is what was measured, also where a line from
+    beyond a gap says otherwise.
+    """
     gap = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
-    start = np.clip(list(first), 0, len(x) - order)[gap]
+    start, places = np.clip(list(first), 0, len(x) - order)[gap], np.searchsorted(at, x)
     matrix = np.zeros((len(at), len(x)))
     for j in range(order):
         weight = np.ones(len(at))
@@ -700,7 +704,9 @@ def _through(at: Array, x: Array, first: Iterable[int], order: int) -> _Way:
 
     def way(values: Array) -> Array:
         ends = values[..., gap], values[..., gap + 1]
-        return np.clip(values @ matrix.T, np.minimum(*ends), np.maximum(*ends))
+        curve = np.clip(values @ matrix.T, np.minimum(*ends), np.maximum(*ends))
+        curve[..., places] = values
+        return curve
 
     return way
 
