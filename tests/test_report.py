@@ -6,13 +6,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
-from genonset import figures, report
+import genonset
+from genonset import figures, report, seeds
 from genonset.errors import DataError, StoreError
 from genonset.experiment import build
-from genonset.report import answer, smallest_log_ratio, write_run_report
+from genonset.report import answer, smallest_log_ratio, write_flagged, write_run_report
+from genonset.verdict import p_text
 from test_figures import N, invented, run, shifted
 
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -390,3 +393,22 @@ def test_signal_fraction_of_a_finite_source_is_over_its_principal_axes(tmp_path)
     words = dict(report._settings(found))
     assert "3 constant coordinates" in words["data"]
     assert "overlapping subsets" in words["replicates"]
+
+
+def test_more_copies_than_pictures_are_all_named(tmp_path):
+    """Sixty copies of colour images: 48 cards and the 6 nearest others; the table has all 60."""
+    training, held_out = (torch.rand(80, 3, 40, 40, generator=seeds.generator(k)) for k in (1, 2))
+    samples = torch.cat([training[:60], torch.rand(20, 3, 40, 40, generator=seeds.generator(3))])
+    verdict = genonset.audit(samples, training, held_out)
+    html = genonset.write_report(verdict, tmp_path / "report.html").read_text("utf-8")
+    page = Page(html)
+    pictures = [a["src"] for tag, a in page.elements if tag == "img"]
+    assert len(pictures) == 3 * (48 + 6)
+    assert all(p.startswith("data:image/jpeg;base64,") for p in pictures)
+    assert "48 of 60 are shown" in page.text
+    assert len(html) < 2_000_000
+    lines = write_flagged(verdict, tmp_path / "flagged.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "sample,training,distance,p_value,change"
+    assert sorted(lines[1:]) == sorted(
+        f"row {k},row {k},0,{p_text(verdict.copying.flagged[0].p_value)}," for k in range(60)
+    )

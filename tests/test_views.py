@@ -52,6 +52,18 @@ def test_neighbours_are_those_of_the_least_distance_over_all_views(height, width
     assert distances.numpy() == pytest.approx(np.sort(expected, 1)[:, :3], rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 6, 9), (8, 8)])
+def test_coarse_coordinates_of_windows_are_those_of_the_enlarged_images(shape):
+    images = gaussian(4, *shape)
+    onto = coordinates([images], "lowpass")
+    views = Views(shape=shape, onto=onto)
+    drawn = Views(shape=shape, onto=lambda x: onto(x))  # takes the images themselves
+    one, two = (v.nearest(rows(images), rows(images.flip(0)), 3) for v in (views, drawn))
+    assert torch.equal(one[1], two[1])
+    torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=1e-7)
+    assert views.changes(rows(images), rows(images.flip(-1))) == ["flipped left-right"] * 4
+
+
 def test_ties_go_by_rank_and_points_without_rank_are_left_out():
     points = gaussian(6, 4, 4)
     points[3] = points[1].flip(-1)
@@ -100,6 +112,38 @@ def test_a_crop_is_said():
     sample = torch.nn.functional.interpolate(part, (16, 16), mode="bilinear")
     words = plain((3, 16, 16)).changes(rows(sample), rows(points))
     assert words == ["cropped to 14 x 14 pixels from row 1, column 1"]
+
+
+def tinted(x):
+    gain = torch.tensor([1.1, 0.9, 0.7])[:, None, None]
+    return x * gain + torch.tensor([0.0, 0.2, 0.4])[:, None, None]
+
+
+def covered(x):
+    x = x.clone()
+    x[..., 2:6, 9:14] = 3.0
+    return x
+
+
+COLOUR = {
+    "gains by channel 1.10, 0.90, 0.70, offsets 0, 0.2, 0.4": tinted,
+    "flipped left-right, altered in one place, 8% of the image": lambda x: covered(x).flip(-1),
+    "made grey": lambda x: torch.einsum("c,nchw->nhw", x.new_tensor([0.299, 0.587, 0.114]), x)[
+        :, None
+    ].expand_as(x),
+    "gain 0.50, offset -0.2": lambda x: 0.5 * x - 0.2,
+    "shifted 1 down, differing by 10% of the contrast": lambda x: (
+        x.roll(1, -2) + 0.1 * gaussian(1, *x.shape)[0]
+    ),
+}
+
+
+@pytest.mark.parametrize("words", COLOUR)
+def test_what_was_done_to_a_colour_image_is_said(words):
+    points = gaussian(3, 3, 16, 16)
+    views = Views(shape=(3, 16, 16), onto=coordinates([points], "normalized"))
+    found = views.changes(rows(COLOUR[words](points)), rows(points))
+    assert set(found) <= {words, words.replace("10%", "9%")}
 
 
 def test_a_constant_image_has_no_gain():

@@ -494,32 +494,41 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Are these samples copies of that training set? A verdict, and the pictures to prove it."""
-    from genonset.report import write_report
+    from genonset.report import point_name, write_flagged, write_report
     from genonset.verdict import REGIMES, audit_files
 
     unknown = [name for name in fail_on or () if name not in REGIMES]
     if unknown:
         raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {unknown[0]!r}.")
-    verdict = audit_files(
-        generated,
-        training,
-        held_out,
-        features=features,
-        robust=robust,
-        plan_sizes=plan,
-        power=power,
-        allow_mixed_units=allow_mixed_units,
-        drop_overlap=drop_overlap,
-        skip_unreadable=skip_unreadable,
-        colour=colour,
-        significance=significance,
-        seed=seed,
-    )
-    page = write_report(verdict, (out or Path("runs") / "audit") / "report.html")
+    with _err.status("Searching every view of the images" if robust else "Comparing"):
+        verdict = audit_files(
+            generated,
+            training,
+            held_out,
+            features=features,
+            robust=robust,
+            plan_sizes=plan,
+            power=power,
+            allow_mixed_units=allow_mixed_units,
+            drop_overlap=drop_overlap,
+            skip_unreadable=skip_unreadable,
+            colour=colour,
+            significance=significance,
+            seed=seed,
+        )
+    folder = out or Path("runs") / "audit"
+    page = write_report(verdict, folder / "report.html")
+    table = write_flagged(verdict, folder / "flagged.csv")
     if as_json:
-        _print_json(verdict.to_dict() | {"report": str(page)})
+        whole: dict[str, Any] = verdict.to_dict() | {"report": str(page), "flagged": str(table)}
+        for one in whole["copying"]["flagged"]:
+            one["sample"] = point_name(verdict, "generated", one["index"])
+            one["training"] = point_name(verdict, "training", one["nearest"])
+        _print_json(whole)
     else:
         _tell_verdict(verdict)
+        if verdict.copying.flagged:
+            _say(f"Flagged samples, by name: {table}")
         _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
     if verdict.verdict in (fail_on or ()):
         raise typer.Exit(3)
@@ -539,6 +548,10 @@ def _tell_verdict(verdict: "Verdict") -> None:
 def _next_audit(verdict: "Verdict", planned: bool) -> str:
     if "held_out" not in verdict.inputs:
         return "Next: train on a random half, and pass the other half as --held-out."
+    from genonset.report import unseen_changes
+
+    if unseen_changes(verdict):
+        return f"Next: the same command with --robust. {unseen_changes(verdict)}"
     return (
         "Next: open the report and look at the worst samples."
         if planned

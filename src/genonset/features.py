@@ -28,6 +28,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
 
     Args, Raises: as `represent`; `pool` is the training points and, if any, the held-out points.
     """
+    if features == "lowpass":
+        return _lowpass(pool)
     if features in _MAPS:
         return functools.partial(_in_parts, _MAPS[features](pool))
     kind, _, argument = features.partition(":")
@@ -89,10 +92,15 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
     raise ConfigError(f"features {features!r} are not known; accepted are {ACCEPTED}.")
 
 
-def _in_parts(onto: Map, points: Tensor) -> Tensor:
-    """A map of rows applied a part of the points at a time."""
-    step = max(1, (1 << 22) // points[0].numel())
-    return torch.cat([onto(part) for part in points.split(step)])
+def _in_parts(onto: Map, points: Tensor, size: int = 1 << 22) -> Tensor:
+    """A map of rows applied to a part of the points at a time, of so many numbers."""
+    step = max(1, size // points[0].numel())
+    found = onto(points[:step])
+    whole = found.new_empty(len(points), *found.shape[1:])
+    whole[:step] = found
+    for start in range(step, len(points), step):
+        whole[start : start + step] = onto(points[start : start + step])
+    return whole
 
 
 def _standardized(pool: Sequence[Tensor]) -> Map:
@@ -154,21 +162,52 @@ def _normalized(pool: Sequence[Tensor]) -> Map:
     return onto
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lowpass:
+    """Equation (5), a map of images; the transform goes one axis after the other.
+
+    Attributes:
+        down, right: cosines of the frequencies that are kept, shape (a, height) and (b, width).
+        kept: which pairs of them, shape (a, b).
+    """
+
+    down: Tensor
+    right: Tensor
+    kept: Tensor
+
+    @classmethod
+    def of(cls, height: int, width: int) -> "Lowpass":
+        """For images of a size."""
+        bound = min(3 / 4, 12 / max(height, width))
+        order = torch.arange(height)[:, None] / height + torch.arange(width) / width
+        kept = (order > 0) & (order < bound)
+        if not bool(kept.any()):  # a few pixels: all are coarse
+            kept = order > 0
+        a, b = (int(1 + kept.any(axis).nonzero().max()) for axis in (1, 0))
+        return cls(down=_cosines(height)[:a], right=_cosines(width)[:b], kept=kept[:a, :b])
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.whole(self.half(points))
+
+    def half(self, points: Tensor, columns: Tensor | None = None) -> Tensor:
+        """The transform along rows of x @ columns.T, images x; shape (n, channels, height, b).
+
+        Args:
+            points: shape (n, *shape).
+            columns: shape (width, width); the identity if None.
+        """
+        right = (self.right if columns is None else self.right @ columns).T
+        cached = 1 << 19  # numbers that stay near the processor while they are used
+        return _in_parts(lambda x: as_images(x, "lowpass") @ right, points, cached)
+
+    def whole(self, half: Tensor, rows: Tensor | None = None) -> Tensor:
+        """The coordinates of rows @ x @ columns.T: what is left to do along columns."""
+        down = self.down if rows is None else self.down @ rows
+        return _in_parts(lambda x: _unit((down @ x)[..., self.kept].flatten(1)), half)
+
+
 def _lowpass(pool: Sequence[Tensor]) -> Map:
-    height, width = as_images(pool[0][:1], "lowpass").shape[2:]
-    bound = min(3 / 4, 12 / max(height, width))
-    down, right = _cosines(height), _cosines(width)
-    order = torch.arange(height)[:, None] / height + torch.arange(width) / width
-    kept = (order > 0) & (order < bound)
-    if not bool(kept.any()):  # a few pixels: all are coarse
-        kept = order > 0
-    basis = torch.einsum("ih,jw->ijhw", down, right)[kept].flatten(1).T
-
-    def onto(points: Tensor) -> Tensor:
-        x = as_images(points, "lowpass").flatten(2)
-        return _unit((x @ basis).flatten(1))
-
-    return onto
+    return Lowpass.of(*as_images(pool[0][:1], "lowpass").shape[2:])
 
 
 def _cosines(n: int) -> Tensor:
@@ -234,7 +273,6 @@ _MAPS: dict[str, Callable[[Sequence[Tensor]], Map]] = {
     "pixels": lambda pool: flatten,
     "standardized": _standardized,
     "normalized": _normalized,
-    "lowpass": _lowpass,
     "efficientnet": _efficientnet,
 }
 

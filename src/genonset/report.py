@@ -7,6 +7,7 @@ a run, a file or its name is escaped.
 
 import base64
 import contextlib
+import csv
 import io
 import platform
 import re
@@ -38,6 +39,7 @@ from genonset.figures import (
     save_figures,
     write_file,
 )
+from genonset.gallery import is_image
 from genonset.noise import at_horizon
 from genonset.sources import Source
 from genonset.spec import Measurement, label
@@ -584,10 +586,19 @@ def versions() -> dict[str, str]:
 # -- an audit ----------------------------------------------------------------------------------
 
 GALLERY = 24
-"""Samples shown, worst first."""
+"""Samples shown where none is flagged, worst first."""
+
+FLAGGED = 48
+"""Flagged samples that are shown with their pictures, at most; a table names them all."""
+
+UNFLAGGED = 6
+"""Samples shown behind the flagged ones: the nearest that are not."""
 
 THUMBNAIL = 128
 """Pixels of the longer side of an image, at most."""
+
+LOSSLESS = 32
+"""Pixels of the longer side up to which an image is kept pixel by pixel; larger ones as JPEG."""
 
 QUESTIONS = {
     "copying": "Are near-duplicates of training points there more often than of held-out points?",
@@ -641,6 +652,8 @@ def write_report(verdict: Verdict, path: str | Path) -> Path:
         "figures": figures,
         "classes": classes,
         "gallery": list(_gallery(verdict, worst)),
+        "flagged": list(_flagged(verdict)),
+        "unseen": unseen_changes(verdict),
         "n_samples": verdict.inputs["generated"].n,
         "coordinates": _coordinates(verdict, worst),
         "numbers": list(_numbers(verdict)),
@@ -666,13 +679,40 @@ def _audit_facts(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def _worst_first(verdict: Verdict) -> list[int]:
-    """Samples by how they compare: flagged ones by distance, then by distance ratio."""
+    """Samples by how they compare: flagged ones by distance, then others by distance ratio."""
     evidence = verdict.evidence
     other = evidence.to_held_out
     ratio = evidence.to_training if other is None else evidence.to_training / (other + 1e-300)
-    order = [f.index for f in verdict.copying.flagged]
-    seen = set(order)
-    return [*order, *(k for k in ratio.argsort(stable=True).tolist() if k not in seen)][:GALLERY]
+    flagged = [f.index for f in verdict.copying.flagged]
+    seen = set(flagged)
+    others = [k for k in ratio.argsort(stable=True).tolist() if k not in seen]
+    return [*flagged[:FLAGGED], *others[: max(UNFLAGGED, GALLERY - len(flagged))]]
+
+
+def _flagged(verdict: Verdict) -> Iterator[dict[str, str]]:
+    """Every flagged sample by name, and what it copies."""
+    for f in verdict.copying.flagged:
+        yield {
+            "sample": point_name(verdict, "generated", f.index),
+            "training": point_name(verdict, "training", f.nearest),
+            "distance": f"{f.distance:.4g}",
+            "p_value": p_text(f.p_value),
+            "change": f.change or "",
+        }
+
+
+def write_flagged(verdict: Verdict, path: str | Path) -> Path:
+    """Write the flagged samples of an audit as CSV, nearest first: one line each, by name.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    path, text = Path(path), io.StringIO()
+    rows = csv.DictWriter(text, ["sample", "training", "distance", "p_value", "change"])
+    rows.writeheader()
+    rows.writerows(_flagged(verdict))
+    write_file(path, text.getvalue().encode())
+    return path
 
 
 def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -695,13 +735,24 @@ def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]
             "parts": [
                 {
                     "role": ROLE_WORDS[role],
-                    "name": _point_name(verdict, role, row),
+                    "name": point_name(verdict, role, row),
                     "distance": None if distance is None else f"{distance:.4g}",
                     "picture": picture(evidence.sets[role][row]) if picture else None,
                 }
                 for role, row, distance in parts
             ],
         }
+
+
+def unseen_changes(verdict: Verdict) -> str:
+    """What a plain comparison of images cannot see; nothing to say of any other."""
+    how = verdict.settings["features"], verdict.settings["robust"]
+    if how != ("pixels", False) or not is_image(verdict.inputs["training"].shape):
+        return ""
+    return (
+        "Images were compared pixel by pixel: copies that were flipped, shifted, cropped or "
+        "brightened are found with --robust."
+    )
 
 
 ROLE_WORDS = {
@@ -711,7 +762,8 @@ ROLE_WORDS = {
 }
 
 
-def _point_name(verdict: Verdict, role: str, row: int) -> str:
+def point_name(verdict: Verdict, role: str, row: int) -> str:
+    """The file of a point of a set, or its row."""
     names = verdict.evidence.names.get(role)
     return names[row] if names else f"row {row}"
 
@@ -719,8 +771,7 @@ def _point_name(verdict: Verdict, role: str, row: int) -> str:
 def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] | None:
     """Draws a point as a PNG in a data address; None where points are no images."""
     shape = sets["training"].shape[1:]
-    is_image = (len(shape) == 3 and shape[0] in (1, 3)) or len(shape) == 2
-    if not is_image or min(shape[-2:]) < 4:
+    if not is_image(shape):
         return None
     low, high = extent(sets["training"])
     scale = 255 / (high - low) if high > low else 1.0
@@ -734,8 +785,9 @@ def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] 
         image = Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0).copy())
         image.thumbnail((THUMBNAIL, THUMBNAIL))
         buffer = io.BytesIO()
-        image.save(buffer, "PNG", optimize=True)
-        return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        kind = "png" if max(image.size) <= LOSSLESS else "jpeg"
+        image.save(buffer, kind, optimize=True, quality=90, subsampling=0)
+        return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
     return paint
 
@@ -755,7 +807,7 @@ def _coordinates(verdict: Verdict, worst: Sequence[int]) -> list[dict[str, Any]]
             rows.append(
                 {
                     "role": ROLE_WORDS[role],
-                    "name": _point_name(verdict, role, row),
+                    "name": point_name(verdict, role, row),
                     "values": [f"{value:.4g}" for value in values],
                 }
             )

@@ -924,10 +924,12 @@ def audit_files(
     paths = {"generated": generated, "training": training}
     if held_out is not None:
         paths["held_out"] = held_out
-    loaded = {
-        name: datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
-        for name, path in paths.items()
-    }
+    folders = all(Path(path).is_dir() for path in paths.values())
+    loaded = {}
+    for name, path in paths.items():
+        one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
+        # 256 levels of grey: single precision tells them apart, in half the memory
+        loaded[name] = replace(one, points=one.points.float()) if folders else one
     _require_same_columns(loaded)
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
@@ -980,12 +982,26 @@ def audit_files(
 
 def _require_same_columns(loaded: dict[str, datasets.Loaded]) -> None:
     columns = {name: one.columns for name, one in loaded.items() if one.columns}
-    if len(set(columns.values())) > 1:
-        raise DataError(
-            "Tables must have the same columns in the same order, got "
-            + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
-            + ". Select and order the columns alike."
+    if len(set(columns.values())) < 2:
+        return
+    nameless = [
+        name
+        for name, found in columns.items()
+        if found == tuple(f"column {k + 1}" for k in range(len(found)))
+    ]
+    advice = "Select and order the columns alike."
+    if 0 < len(nameless) < len(columns):
+        advice = (
+            f"{' and '.join(nameless)}: the first line holds numbers, not names. If the columns "
+            "are those of the other tables, in their order, write the same line of names first."
         )
+    elif len({tuple(sorted(found)) for found in columns.values()}) == 1:
+        advice = "They are the same columns in another order: write all tables in one order."
+    raise DataError(
+        "Tables must have the same columns in the same order, got "
+        + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
+        + f". {advice}"
+    )
 
 
 def _listed(columns: Sequence[str]) -> str:
@@ -1027,9 +1043,10 @@ class _Search:
         mine = points.has(0)
         other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
         if int(mine.sum()) < 2:
+            given = f"All {points.n_training} training points are equal"
             raise DataError(
-                f"All {points.n_training} training points are equal; an audit needs at least two "
-                "distinct ones. Check what was written to this set."
+                f"{given if points.n_training > 1 else 'There is one training point'}; an audit "
+                "needs at least two distinct ones. Check what was written to this set."
             )
         found = [points.nearest_in(role, rows["generated"], 2) for role in range(len(roles))]
         first, where = found[0]

@@ -26,8 +26,17 @@ nearer, which the scale and the gap ratio notice, since the same minimum is in t
 
 The k nearest points by (1) are among the k nearest in some view: if k others were nearer in the
 view that attains the minimum, they would be nearer by (1) too. One exact search a view is enough.
+
+Flipping, cutting and enlarging act on rows and on columns of an image x alone, and so do the
+cosines C of `lowpass`: with R_v and S_v the matrices of a view,
+
+    (4)  C (R_v x S_v^T) C^T = (C R_v) x (C S_v)^T
+
+and no enlarged image is made. The product from the right is the longer one, and views with the
+same columns have it in common.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +48,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genonset import neighbors
-from genonset.features import Map, as_images
+from genonset.features import Lowpass, Map, as_images
 
 FLIPS: dict[tuple[int, ...], str] = {
     (): "",
@@ -68,6 +77,21 @@ class Window(NamedTuple):
         rows = slice(self.top, self.top + self.height)
         columns = slice(self.left, self.left + self.width)
         return interpolate(images[..., rows, columns], size, mode="bilinear")
+
+    def matrices(self, size: tuple[int, int], flip: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Rows R and columns C such that this part of the flipped image x is R x C^T."""
+        ends = (self.top, self.height, size[0], -2), (self.left, self.width, size[1], -1)
+        rows, columns = (_enlarging(*end[:3]).flip([1] if end[3] in flip else []) for end in ends)
+        return rows, columns
+
+
+@functools.cache
+def _enlarging(start: int, length: int, size: int) -> Tensor:
+    """The matrix that enlarges entries start to start + length - 1 of `size` ones to all."""
+    found = torch.zeros(size, size, dtype=torch.float64)
+    part = torch.eye(length, dtype=torch.float64)[None]
+    found[:, start : start + length] = interpolate(part, size, mode="linear")[0].T
+    return found
 
 
 class View(NamedTuple):
@@ -149,7 +173,7 @@ class Views:
             rank: what ties go by; -1 for points that are left out.
         """
         rank = torch.arange(len(points)) if rank is None else rank
-        dim = self.onto(self._images(points[:1])).shape[1]
+        dim = _Seen(self, points[:1])(Window(0, 0, *self.shape[-2:])).shape[1]
         step = max(1, _MEMORY // (8 * len(FLIPS) * dim))
         parts = [self._nearest(part, points, k, rank) for part in queries.split(step)]
         distances, places = (torch.cat(x) for x in zip(*parts, strict=True))
@@ -164,10 +188,12 @@ class Views:
         m, largest = len(queries), 0.0
         distances = torch.empty(m, 0, dtype=torch.float64)
         places = torch.empty(m, 0, dtype=torch.int64)
-        for mine, pairs in groupby(windows(*self.shape[-2:]), lambda pair: pair[0]):
-            flipped = torch.cat([self._seen(queries, mine, flip) for flip in FLIPS])
-            for _, other in pairs:
-                seen = self._seen(points, other)
+        samples, others = _Seen(self, queries), _Seen(self, points)
+        pairs = sorted(windows(*self.shape[-2:]), key=_columns_first)
+        for mine, together in groupby(pairs, lambda pair: pair[0]):
+            flipped = torch.cat([samples(mine, flip) for flip in FLIPS])
+            for _, other in together:
+                seen = others(other)
                 largest = max(largest, float(seen.norm(dim=1).max()))
                 found = neighbors.nearest(flipped, seen, k, rank=rank)
                 more, where = (x.view(-1, m, k).transpose(0, 1).flatten(1) for x in found)
@@ -179,53 +205,116 @@ class Views:
     def changes(self, samples: Tensor, points: Tensor) -> list[str]:
         """What was done to each point to make it the sample beside it, in words.
 
-        The view in which they come nearest, the first of equals, and the gain a and offset o of
-        a p + o where they bring the windows to less than half the squared distance.
+        The view in which they come nearest, the first of equals, the gain and offset of the
+        windows in it, and what is left of their difference.
 
         Args:
             samples, points: images as rows, shape (n, d) each.
         """
-        every = list(self)
-        reach = torch.stack(
-            [
-                (self._seen(samples, v.mine, v.flip) - self._seen(points, v.other)).norm(dim=1)
-                for v in every
-            ]
-        )
+        every, mine, other = list(self), _Seen(self, samples), _Seen(self, points)
+        reach = torch.stack([(mine(v.mine, v.flip) - other(v.other)).norm(dim=1) for v in every])
         best = (reach <= reach.amin(0) + math.sqrt(_ROUNDING)).to(torch.uint8).argmax(0)
         words = []
         for q, p, v in zip(samples, points, (every[k] for k in best.tolist()), strict=True):
-            x = v.mine.of(as_images(self._images(q[None]), "a view").flip(v.flip)).flatten()
-            y = v.other.of(as_images(self._images(p[None]), "a view")).flatten()
-            done = [part for part in (str(v), _brightness(x, y)) if part]
+            x, y = (
+                v.mine.of(self.images(q[None]).flip(v.flip))[0],
+                v.other.of(self.images(p[None]))[0],
+            )
+            done = [part for part in (str(v), *_rest(x, y)) if part]
             words.append(", ".join(done) or "as it is")
         return words
 
-    def _images(self, rows: Tensor) -> Tensor:
-        return rows.reshape(len(rows), *self.shape)
-
-    def _seen(self, rows: Tensor, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
-        """Coordinates of a window of flipped images, a part of the images at a time."""
-        step = max(1, _MEMORY // (32 * rows.shape[1]))
-        parts = []
-        for part in rows.split(step):
-            images = as_images(self._images(part), "a view")
-            parts.append(self.onto(window.of(images.flip(flip)).reshape(-1, *self.shape)))
-        return torch.cat(parts)
+    def images(self, rows: Tensor) -> Tensor:
+        """Rows as images of double precision, shape (n, channels, height, width)."""
+        return as_images(rows.reshape(len(rows), *self.shape), "a view")
 
 
-def _brightness(x: Tensor, y: Tensor) -> str:
-    """Gain and offset from y to x, if they explain half of the difference."""
-    centred = y - y.mean()
-    spread = float(centred.square().sum())
-    if not spread > 0:
-        return ""
-    gain = float((x * centred).sum()) / spread
-    offset = float(x.mean() - gain * y.mean())
-    left, without = (float((x - r).square().sum()) for r in (gain * y + offset, y))
-    if left > without / 2 or without < 1e-6 * spread:
-        return ""
-    return f"gain {gain:.2f}, offset {offset:.2g}"
+class _Seen:
+    """The coordinates of windows of flipped images.
+
+    Half of a cosine transform is remembered: windows often have their columns in common.
+    """
+
+    def __init__(self, views: Views, rows: Tensor) -> None:
+        self.views, self.rows = views, rows
+        self.halves: dict[tuple[int, int, bool], Tensor] = {}
+
+    def __call__(self, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
+        onto, shape = self.views.onto, self.views.shape
+        if isinstance(onto, Lowpass):
+            rows, columns = window.matrices((shape[-2], shape[-1]), flip)
+            return onto.whole(
+                self._half(onto, columns, (window.left, window.width, -1 in flip)), rows
+            )
+        step = max(1, _MEMORY // (32 * self.rows.shape[1]))
+        parts = (self.views.images(part).flip(flip) for part in self.rows.split(step))
+        return torch.cat([onto(window.of(x).reshape(-1, *shape)) for x in parts])
+
+    def _half(self, onto: Lowpass, columns: Tensor, key: tuple[int, int, bool]) -> Tensor:
+        if key not in self.halves:
+            if any(key[:2] != held[:2] for held in self.halves):
+                self.halves.clear()
+            self.halves[key] = onto.half(self.rows.reshape(-1, *self.views.shape), columns)
+        return self.halves[key]
+
+
+def _columns_first(pair: tuple[Window, Window]) -> tuple[int, ...]:
+    """An order in which windows with the same columns follow one another."""
+    mine, other = pair
+    return (mine.left, mine.width, other.left, other.width, mine.top, mine.height)
+
+
+def _rest(x: Tensor, y: Tensor) -> Iterator[str]:
+    """What makes the window x of a sample of the window y of a point, (channels, height, width).
+
+    A gain and an offset, or one of each a channel, are told where they halve what is left of the
+    squared difference; then where the rest is, or how large beside the contrast of the sample.
+    """
+    if len(x) == 3 and bool((x == x[:1]).all()) and not bool((y == y[:1]).all()):
+        y = torch.einsum("c,chw->hw", y.new_tensor(_LUMINANCE), y).expand_as(x)
+        yield "made grey"
+    left, told, rest = float((x - y).square().sum()), "", x - y
+    nothing = 1e-6 * float((y - y.mean()).square().sum())
+    for parts, word in ((1, "gain"), (len(x), "gains by channel")):
+        gain, offset = _gain(x.reshape(parts, -1), y.reshape(parts, -1))
+        fit = (gain * y.reshape(parts, -1) + offset).reshape(x.shape)
+        without = float((x - fit).square().sum())
+        if left > nothing and without <= left / 2:
+            left, rest = without, x - fit
+            gains, offsets = ([f"{round(v, 9) + 0.0:{to}}" for v in values.flatten().tolist()]
+                              for values, to in ((gain, ".2f"), (offset, ".2g")))  # fmt: skip
+            told = f"{word} {', '.join(gains)}, offset{'s' * (parts > 1)} {', '.join(offsets)}"
+    yield told
+    contrast = float((x - x.mean()).square().sum())
+    share = math.sqrt(left / contrast) if contrast > 0 and left > nothing else 0.0
+    if share >= 0.01:
+        place = _one_place(rest.square().sum(0))
+        yield (
+            f"altered in one place, {place:.0%} of the image"
+            if place
+            else (f"differing by {share:.0%} of the contrast")
+        )
+
+
+_LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
+
+
+def _gain(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain and offset of each row from y to x, by least squares; none where y is flat."""
+    centred = y - y.mean(1, keepdim=True)
+    spread = centred.square().sum(1, keepdim=True)
+    varies = spread > 1e-20 * y.square().sum(1, keepdim=True)
+    gain = torch.where(varies, (x * centred).sum(1, keepdim=True) / spread, 1.0)
+    return gain, torch.where(varies, (x - gain * y).mean(1, keepdim=True), 0.0)
+
+
+def _one_place(squares: Tensor) -> float | None:
+    """Share of the frame that holds four fifths of these, if that is below two fifths."""
+    high = squares > squares.max() / 16
+    rows, columns = (high.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    box = squares[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    share = box.numel() / squares.numel()
+    return share if share < 0.4 and float(box.sum()) > 0.8 * float(squares.sum()) else None
 
 
 def _distinct_nearest(distances: Tensor, indices: Tensor, k: int) -> tuple[Tensor, Tensor]:

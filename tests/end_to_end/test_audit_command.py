@@ -1,5 +1,6 @@
 """The audit as a user meets it: folders and tables in, a verdict, a page and an exit code out."""
 
+import csv
 import json
 
 import numpy as np
@@ -62,6 +63,38 @@ def test_one_json_object_with_the_copies(found, pictures):
     assert len(numbers["power"]["curve"]) == 8
     assert len(numbers["power"]["plan"]) == 4
     assert (pictures / numbers["report"]).is_file()
+
+
+def test_flagged_samples_are_named_in_a_table_and_in_json(found, pictures):
+    numbers = json.loads(found.stdout)
+    with (pictures / numbers["flagged"]).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["sample"]: row["training"] for row in rows} == {
+        f"{NAME}{k:04d}.png": f"{k:04d}.png" for k in range(15)
+    }
+    names = [(f["sample"], f["training"]) for f in numbers["copying"]["flagged"]]
+    assert names == [(row["sample"], row["training"]) for row in rows]
+    page = Page((pictures / "found" / "report.html").read_text("utf-8"))
+    assert "All flagged samples" in page.text
+    assert "15 of 15 are shown" in page.text
+
+
+def test_copies_that_a_plain_search_misses_point_to_the_robust_one(pictures):
+    """Flipped copies: a plain audit names --robust, on the page and beside it; that finds them."""
+    flipped = [np.asarray(Image.open(f))[:, ::-1] / 255 * 16
+               for f in sorted((pictures / "training").iterdir())[:20]]  # fmt: skip
+    folder(pictures / "flipped", flipped)
+    plain = audit(pictures, "--out", "plain", generated="flipped")
+    assert "Next: the same command with --robust" in plain.stderr
+    assert "found with --robust" in (pictures / "plain" / "report.html").read_text("utf-8")
+    robust = audit(pictures, "--out", "plain", "--robust", generated="flipped")
+    assert "20 samples are flagged" in robust.stdout
+    assert "--robust" not in robust.stderr
+    page = (pictures / "plain" / "report.html").read_text("utf-8")
+    assert "found with --robust" not in page
+    assert page.count("flipped left-right") == 40
+    with (pictures / "plain" / "flagged.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["change"] for row in csv.DictReader(file)} == {"flipped left-right"}
 
 
 def test_the_page_shows_the_pictures_and_escapes_names(found, pictures):
@@ -229,5 +262,14 @@ def test_tables_are_compared_column_by_column(tables):
 def test_tables_that_do_not_match_are_refused(tables):
     (tables / "other.csv").write_text("age,debt\n1,2\n3,4\n")
     refused(audit(tables, **(CSV | {"generated": "other.csv"})), "same columns", "age, debt")
+    lines = (tables / CSV["training"]).read_text().splitlines()
+    (tables / "nameless.csv").write_text("\n".join(lines[1:]))
+    refused(
+        audit(tables, **(CSV | {"generated": "nameless.csv"})),
+        "generated: the first line holds numbers",
+    )
+    turned = [",".join(reversed(line.split(","))) for line in lines]
+    (tables / "turned.csv").write_text("\n".join(turned))
+    refused(audit(tables, **(CSV | {"generated": "turned.csv"})), "columns in another order")
     (tables / "text.csv").write_text("age,city\n1,Paris\n")
     refused(audit(tables, **(CSV | {"generated": "text.csv"})), "'city': text such as 'Paris'")
