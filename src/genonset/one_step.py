@@ -41,7 +41,7 @@ mean and the variance found, mean/sqrt(1 + variance/mean²).
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -137,16 +137,21 @@ def _bridges(
 def _at(models: Sequence[Regression], whole: int) -> Table:
     """Every criterion at several n; of the last ones, after `whole`, without the determinant."""
     asked = [m for m in models[:whole] if m.rows > m.dim]
+    sizes = {m.n for m in asked}
     soft = [m for m in asked if m.n <= critical_size(m)]
     ends = log_determinants(soft, [_LOWEST * m.values for m in soft], scatter=False)
     lows = {m.n: found.leading for m, found in zip(soft, ends, strict=True)}
-    wanted = [_parts(m, m in asked, lows.get(m.n)) for m in models]
+    wanted = [_parts(m, m.n in sizes, lows.get(m.n)) for m in models]
     used = [(m, parts) for m, parts in zip(models, wanted, strict=True) if parts]
     found = log_determinants(
         [m for m, _ in used],
         [np.concatenate([p.offsets for p in parts.values()]) for _, parts in used],
     )
-    laws = {m.n: _Laws.of(m, parts, logs) for (m, parts), logs in zip(used, found, strict=True)}
+    slopes = _slopes([(m, [name for name in _WEIGHTS if name in parts]) for m, parts in used])
+    laws = {
+        m.n: _Laws.of(m, parts, logs, slopes[m.n])
+        for (m, parts), logs in zip(used, found, strict=True)
+    }
     return {m.n: _measured(m, laws.get(m.n)) for m in models}
 
 
@@ -235,14 +240,19 @@ class _Laws(NamedTuple):
     parts: dict[str, _Functional]
     places: dict[str, slice]
     logs: LogDeterminants
+    slopes: dict[str, float]
 
     @classmethod
     def of(
-        cls, model: Regression, parts: dict[str, _Functional], logs: LogDeterminants
+        cls,
+        model: Regression,
+        parts: dict[str, _Functional],
+        logs: LogDeterminants,
+        slopes: dict[str, float],
     ) -> "_Laws":
         ends = np.cumsum([0, *(len(part.weights) for part in parts.values())])
         places = {name: slice(*ends[k : k + 2]) for k, name in enumerate(parts)}
-        return cls(model, parts, places, logs)
+        return cls(model, parts, places, logs, slopes)
 
     def moments(self, **factors: float) -> Moments:
         """Of the sum of functionals, each times a factor."""
@@ -286,13 +296,26 @@ def _exact_trace(model: Regression, k: Array) -> float | None:
     return model.sigma**2 * outer + model.alpha**2 * joint / (d * nu)
 
 
-def _outer(model: Regression, k: Array, trace: float) -> float:
-    """E tr(K theta theta^T): exact without ridge at n > d + 2, else by the mean start."""
-    room, s = model.rows - model.dim - 1, model.noisy
-    if model.ridge > 0 or room <= 0:
-        return trace / model.scale
-    a, v = model.alpha * model.values / s, model.sigma**2 * model.values / s
-    return float(model.sum(k * a**2) + model.sum(k * v) * model.sum(1 / s) / room)
+_WEIGHTS: dict[str, Callable[[Array], Array]] = {"trace": np.ones_like, "relative": np.reciprocal}
+"""K of the traces, from the eigenvalues of C."""
+
+
+def _slopes(wanted: Sequence[tuple[Regression, Sequence[str]]]) -> dict[float, dict[str, float]]:
+    """E tr K theta theta^T by the name of K: (B1) at n > d + 2 without ridge, else from L."""
+    found: dict[float, dict[str, float]] = {model.n: {} for model, _ in wanted}
+    left: list[tuple[Regression, str, _Functional]] = []
+    for model, name in ((m, name) for m, names in wanted for name in names):
+        room, s, k = model.rows - model.dim - 1, model.noisy, _WEIGHTS[name](model.values)
+        if model.ridge == 0 and room > 0:
+            a, v = model.alpha * model.values / s, model.sigma**2 * model.values / s
+            outer = model.sum(k * a**2) + model.sum(k * v) * model.sum(1 / s) / room
+            found[model.n][name] = float(outer)
+        else:
+            left.append((replace(model, start="scalar"), name, _trace(model, k)))
+    logs = log_determinants([m for m, *_ in left], [p.offsets for *_, p in left], scatter=False)
+    for (model, name, part), log in zip(left, logs, strict=True):
+        found[model.n][name] = float(part.weights @ log.mean + part.constant) / model.scale
+    return found
 
 
 def _determinant(model: Regression, low: Array | None) -> _Functional:
@@ -363,11 +386,11 @@ def _spread(laws: _Laws) -> Moments:
 
 def _wasserstein(laws: _Laws) -> Moments:
     """The square of W2, equation (4)."""
-    model, one = laws.model, np.ones_like(laws.model.values)
+    model = laws.model
     total = float(model.sum(model.values))
     mean, variance = laws.moments(trace=1.0, root=-2.0)
-    trace, added = _known_trace(laws, "trace", one)
-    shift = total + model.sigma**2 * _outer(model, one, trace)
+    _, added = _known_trace(laws, "trace", np.ones_like(model.values))
+    shift = total + model.sigma**2 * laws.slopes["trace"]
     return Moments(mean + added + total + shift / model.n, variance)
 
 
@@ -375,8 +398,8 @@ def _kl_to(laws: _Laws) -> Moments:
     """Equation (1)."""
     model, k = laws.model, 1 / laws.model.values
     mean, variance = laws.moments(relative=0.5, determinant=-0.5)
-    trace, added = _known_trace(laws, "relative", k)
-    shift = model.dim + model.sigma**2 * _outer(model, k, trace)
+    _, added = _known_trace(laws, "relative", k)
+    shift = model.dim + model.sigma**2 * laws.slopes["relative"]
     return Moments(mean + added / 2 - model.dim / 2 + shift / (2 * model.n), variance)
 
 
