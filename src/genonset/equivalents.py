@@ -60,9 +60,10 @@ is 2 nu sum_i c_i tr Y S_i (U G_i U^T) over x alone; to second order in df, with
          Cov(a, b) += s² dL_a/df dL_b/df + dL_a/df Cov(df, L_b) + dL_b/df Cov(df, L_a).
 
 Assumed: Gaussian data; a smallest singular value of theta that is away from 0 where D is (see
-`one_step` for what is done at D = 0). Reference: theory note (B15) for (1), (B16) for (4) and (5),
-(B17) for (6) and (7); (B10), which is (5) for isotropic data without sample terms; Bai and
-Silverstein 2004, Ann. Probab. 32, 553, for (7) of one Wishart matrix.
+`one_step` for what is done at D = 0).
+
+Reference: theory note (B15) for (1), (B16a) for (3), (B16) for (4) and (5), (B17) for (6) and (7);
+Bai and Silverstein 2004, Ann. Probab. 32, 553, for (7) of one Wishart matrix.
 """
 
 import math

@@ -6,7 +6,8 @@ linear one-step model with one noise draw, on a C of full rank, every criterion 
     affinity_rate, kl_to_source, bures_wasserstein, spread_ratio, log_likelihood_gap   means
     kl_from_source                                                                     median
 
-is known for any spectrum, start and ridge (`one_step`); what is left out is of order 1/d, below
+is known for any spectrum, start and ridge (`one_step`), of a singular C the third to the fifth; what
+is left out is of order 1/d, below
 
     (1)  a tenth of the scatter between runs,
 
