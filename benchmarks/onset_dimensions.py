@@ -4,8 +4,9 @@
     python benchmarks/onset_dimensions.py runs/onset-dimensions [FIGURE.png]
 
 For every criterion that theory predicts: n* beside its measured 95 % interval at each (d,
-spectrum), the share of predictions inside, the largest miss, and how n* grows: the least-squares
-slope of ln n* on ln d, and on the logarithm of other dimensions of the spectrum.
+spectrum) and the share of predictions inside; the same for the curve, point by point, with the
+typical deviation; and how n* grows: the least-squares slope of ln n* on ln d, and on the logarithm
+of other dimensions of the spectrum.
 """
 
 import sys
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from genonset import theory
-from genonset.figures import label
-from genonset.predictions import FORMS
+from genonset.figures import curve
+from genonset.predictions import FORMS, predictions
+from genonset.spec import label
 from genonset.store import Results
 
 DIMENSIONS = {
@@ -54,6 +56,30 @@ def tell(name: str, rows: list[dict]) -> None:
         print(f"  {label(row['setting']):58} {predicted!s:26} {measured.sentence():44} {verdict}")
     if judged:
         print(f"  inside: {sum(judged)} of {len(judged)} ({100 * np.mean(judged):.0f} %)")
+    beyond = sum(r["predicted"].onset is None or r["measured"].onset is None for r in rows)
+    print(
+        f"  of {len(rows)}, {beyond} lie beyond the sizes of the grid on either side, or in a gap"
+    )
+
+
+def curves(results: Results, name: str) -> None:
+    """How many points of the curves have the prediction in their interval."""
+    inside, off = [], []
+    for setting in results.settings:
+        found = predictions(results.sweep.measurement(setting))
+        if found is None or name not in found.names:
+            continue
+        rows = curve(results, name, "model", setting, statistic=FORMS[name].statistic)
+        values = found.values(name, [row["n"] for row in rows])
+        for row, value in zip(rows, values, strict=True):
+            if None not in (row["low"], row["high"]) and row["low"] < row["high"] and value > 0:
+                inside.append(row["low"] <= value <= row["high"])
+                off.append(abs(row["value"] / value - 1))
+    if inside:
+        print(
+            f"  {name:20} {sum(inside)} of {len(inside)} ({100 * np.mean(inside):.1f} %), "
+            f"median deviation {100 * np.median(off):.2f} %"
+        )
 
 
 def slopes(name: str, rows: list[dict]) -> None:
@@ -111,6 +137,10 @@ if __name__ == "__main__":
         if name in results.sweep.measured and name != "collapse_time":
             found[name] = compare(results, name)
             tell(name, found[name])
+    print("\nPoints of the curves inside the measured 95 % interval")
+    for name in found:
+        if FORMS[name].kind == "theory":
+            curves(results, name)
     print("\nHow n* grows")
     for name, rows in found.items():
         slopes(name, rows)

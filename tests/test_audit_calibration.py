@@ -1,6 +1,7 @@
 """An audit's false alarms and finds, counted over many audits. Slow; seeds are fixed.
 
-Shares of rejections are held against the binomial interval of 99.9 %.
+Shares of rejections are held against the binomial interval of 99.9 %, randomized p-values against
+the uniform law at 1 in 2000.
 """
 
 import math
@@ -11,7 +12,7 @@ import torch
 from scipy import stats
 
 import genonset
-from genonset import datasets, seeds
+from genonset import datasets, estimates, seeds
 
 N_TRIALS = 1000
 
@@ -39,6 +40,27 @@ NULLS = {
 }
 
 
+def near(verdict):
+    """Near samples by row of the pool, and the p-value of copying; nothing may be flagged."""
+    assert not verdict.copying.flagged
+    return verdict.evidence.background, verdict.copying.p_value
+
+
+def nearest(verdict):
+    """All samples by row of the pool, without ties, and the p-value of train bias."""
+    e = verdict.evidence
+    mine = e.to_training < e.to_held_out
+    rows = torch.where(mine, e.nearest_training, 200 + e.nearest_held_out)
+    return np.bincount(rows, minlength=400), verdict.train_bias.p_value
+
+
+def randomized(counts, p_value, *names):
+    """P(S > s) + U P(S = s): exactly uniform if the law of S is right, however discrete."""
+    above = estimates.subset_sum_tail(counts, 200, counts[:200].sum() + 1)
+    u = float(torch.rand(1, generator=seeds.generator(4, *names)))
+    return above + u * (p_value - above)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("data", NULLS)
 def test_p_values_are_uniform_and_flags_rare_where_nothing_is_copied(data):
@@ -52,6 +74,11 @@ def test_p_values_are_uniform_and_flags_rare_where_nothing_is_copied(data):
             rejected = sum(x <= level for x in p)
             print(data, level, rejected)
             assert stats.binom.sf(rejected - 1, N_TRIALS, level) > 5e-4, "too many false alarms"
+    for name, counts in (("copying", near), ("train bias", nearest)):
+        spread = [randomized(*counts(v), data, r) for r, v in enumerate(verdicts)]
+        uniform = stats.kstest(spread, "uniform").pvalue
+        print(data, name, "randomized p-values against the uniform law:", uniform)
+        assert uniform > 5e-4
     bias = np.array([v.train_bias.p_value for v in verdicts])
     assert stats.binom.cdf((bias <= 0.05).sum(), N_TRIALS, 0.05) > 5e-4, "too few: conservative"
     flagged = sum(bool(v.copying.flagged) for v in verdicts)

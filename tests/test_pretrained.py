@@ -5,7 +5,8 @@ import torch
 
 diffusers = pytest.importorskip("diffusers")
 
-from genonset import seeds  # noqa: E402  (after the skip)
+# The rest is imported after the skip: it is of no use without the library.
+from genonset import seeds  # noqa: E402
 from genonset.errors import ConfigError, DataError  # noqa: E402
 from genonset.noise import DiscreteVariancePreserving, TabulatedVariancePreserving  # noqa: E402
 from genonset.pretrained import denoiser_noise, from_diffusers, read_diffusers  # noqa: E402

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 import typer
 
@@ -50,7 +51,8 @@ def test_each_point_names_its_command_its_figure_and_an_answer(number):
 def test_each_command_of_the_page_parses(command):
     _, name, *arguments = shlex.split(command)
     group = typer.main.get_command(cli.app)
-    chosen = group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    assert isinstance(group, click.Group)
+    chosen = group.commands[name].make_context(name, arguments)
     if name == "reproduce" and chosen.params["name"] not in ("linear", "reviewers"):
         shipped(chosen.params["name"])
     if name == "theory" and chosen.params["name"]:

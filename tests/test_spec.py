@@ -3,7 +3,9 @@
 import json
 import math
 import tomllib
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -269,3 +271,25 @@ def test_catalogue_describes_every_name():
     for names in catalogue().values():
         assert names
         assert all(names.values())
+
+
+def test_data_are_looked_for_beside_the_spec_wherever_it_names_them(tmp_path, monkeypatch):
+    """In [source], in a variant and along an axis, whatever the current folder is."""
+    (tmp_path / "specs").mkdir()
+    for k, name in enumerate("abc"):
+        np.save(tmp_path / "specs" / f"{name}.npy", np.random.default_rng(k).normal(size=(60, 3)))
+    model = PLAIN[PLAIN.index("[model]") :]
+    head = PLAIN[: PLAIN.index("[source]")]
+    rest = f'[source]\nkind = "array"\npath = "a.npy"\n{model}'
+    changes = {
+        "variants": '[variants.other]\n"source.path" = "b.npy"\n',
+        "axes": '[axes]\n"source.path" = ["b.npy", "c.npy"]\n',
+    }
+    monkeypatch.chdir(tmp_path)
+    for kind, change in changes.items():
+        path = tmp_path / "specs" / f"{kind}.toml"
+        path.write_text(head + change + rest)
+        sweep = Sweep.from_toml(path)
+        named = [sweep.measurement(labels).source.path for labels in sweep.settings()]
+        assert named
+        assert all(Path(p).is_file() for p in named)

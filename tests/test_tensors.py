@@ -1,10 +1,15 @@
-"""The product of rows, against float64: every layout, every reason to leave oneDNN."""
+"""The product of rows, against float64: every layout, every reason to leave oneDNN.
+Files mapped into memory: what is read of them is given back, and nothing is lost."""
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch.autograd import forward_ad
 
-from genonset import seeds, tensors
+from genonset import datasets, neighbors, seeds, tensors
 from genonset.tensors import product
 
 U = torch.finfo(torch.float32).eps / 2
@@ -134,3 +139,75 @@ def test_where_onednn_is_used_it_is_used():
         pytest.skip("oneDNN is not reached, or does not pay, on this processor")
     assert torch.equal(product(a, b), tensors._by_onednn(a, b, None))
     assert torch.equal(product(a, b), product(a.clone(), b.clone()))
+
+
+# Files mapped into memory
+
+
+def resident(path) -> float:
+    """MiB of a mapped file that count as memory of this process."""
+    mine, total = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            mine = line.endswith(str(path))
+        total += int(line.split()[1]) if mine and line.startswith("Rss:") else 0
+    return total / 1024
+
+
+READERS = {
+    "extent": tensors.extent,
+    "parts": lambda x: sum(len(part) for part in tensors.parts(x, 1000)),
+    "moments": datasets.moments,
+    "units": lambda x: datasets.check_same_units({"training": x, "generated": x[:9]}),
+    "distinct": neighbors.distinct,
+    "nearest, by shortlists": lambda x: neighbors.nearest(x[:300].clone(), x, 2),
+    "nearest, by product": lambda x: neighbors.nearest(x[:3].clone(), x, 2),
+    "nearest, all pairs": lambda x: neighbors.nearest(x[:1].clone(), x, len(x)),
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux what is resident")
+@pytest.mark.parametrize("read", READERS)
+def test_what_was_read_of_a_mapped_file_is_given_back(tmp_path, read):
+    path = tmp_path / "points.npy"
+    np.save(path, rows(20_000, 256, "mapped").numpy())
+    points = tensors.from_array(np.load(path, mmap_mode="r"))
+    float(points.sum())
+    assert resident(path) > 19
+    tensors.give_back(points)
+    READERS[read](points)
+    assert resident(path) < 6
+
+
+def test_a_part_that_is_given_back_is_that_part(tmp_path):
+    path = tmp_path / "points.npy"
+    np.save(path, rows(20_000, 256, "mapped").numpy())
+    points = tensors.from_array(np.load(path, mmap_mode="r"))
+    float(points.sum())
+    tensors.give_back(points[5000:15_000:2])
+    assert 5 < resident(path) < 11  # the system may take a little more, 2 MiB at either end
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_nothing_is_lost_by_giving_back(tmp_path, mode):
+    """Neither what a file holds nor what was written to a map of it, copied on writing or not."""
+    np.save(tmp_path / "points.npy", np.ones((3000, 8)))
+    mapped = np.load(tmp_path / "points.npy", mmap_mode=mode)
+    points, expected = tensors.from_array(mapped), torch.ones(3000, 8, dtype=torch.float64)
+    if mode != "r":
+        points[1000:2000] = expected[1000:2000] = 2
+    elsewhere = points.clone()
+    for x in (points, points[500:], elsewhere):
+        tensors.give_back(x)
+        assert torch.equal(points, expected)
+    assert torch.equal(elsewhere, expected)
+    assert tensors.extent(points) == (1.0, 1.0 if mode == "r" else 2.0)
+
+
+def test_a_file_is_forgotten_with_its_array(tmp_path):
+    np.save(tmp_path / "points.npy", np.ones(5))
+    before = len(tensors._files)
+    points = tensors.from_array(np.load(tmp_path / "points.npy", mmap_mode="r"))
+    assert len(tensors._files) == before + 1
+    del points
+    assert len(tensors._files) == before

@@ -211,7 +211,9 @@ def _ended(course: Mapping[str, Any]) -> str:
 
 
 def _place(criterion: str, setting: Mapping[str, Any]) -> str:
-    return ", ".join([criterion, *(f"{k} = {v}" for k, v in setting.items())])
+    from genonset.spec import label
+
+    return ", ".join(filter(None, [criterion, label(setting)]))
 
 
 def _note_data(resolved: "Sweep") -> None:
@@ -280,22 +282,21 @@ def _onsets(results: "Results", setting: dict[str, Any]) -> list[dict[str, Any]]
     from genonset.criteria import CRITERIA
 
     return [
-        {
-            "criterion": c,
-            **setting,
-            **results.onset(c, setting).to_dict(),
-            "predicted": _predicted(results, c, setting),
-        }
+        _onset(results, c, setting)
         for c in results.sweep.measured
         if CRITERIA[c].axis in ("memorization", "quality")
     ]
 
 
-def _predicted(
-    results: "Results", criterion: str, setting: dict[str, Any]
-) -> dict[str, Any] | None:
-    found = results.predicted_onset(criterion, setting)
-    return None if found is None else found.to_dict()
+def _onset(results: "Results", criterion: str, setting: dict[str, Any]) -> dict[str, Any]:
+    """An onset as machines read it, the predicted one beside it."""
+    predicted = results.predicted_onset(criterion, setting)
+    return {
+        "criterion": criterion,
+        **setting,
+        **results.onset(criterion, setting).to_dict(),
+        "predicted": None if predicted is None else predicted.to_dict(),
+    }
 
 
 def _print_json(value: Any) -> None:
@@ -344,8 +345,7 @@ def onset(
     for setting in results.settings:
         estimate = results.onset(name, setting)
         predicted = results.predicted_onset(name, setting)
-        entry = {"criterion": name, **setting, **estimate.to_dict()}
-        entry["predicted"] = None if predicted is None else predicted.to_dict()
+        entry = _onset(results, name, setting)
         if suggest and results.sweep.design is not None:
             raise ConfigError(
                 f"{run} is adaptive: it chooses n itself. For a narrower interval lower precision "

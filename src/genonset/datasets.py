@@ -43,7 +43,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,15 @@ from torch import Tensor
 
 from genonset import seeds
 from genonset.errors import ConfigError, DataError, GenonsetError
-from genonset.tensors import Samples, Vectors, flatten, from_array, require_finite
+from genonset.tensors import (
+    Samples,
+    Vectors,
+    extent,
+    flatten,
+    from_array,
+    parts,
+    require_finite,
+)
 
 Indices = Int64[Tensor, "k"]
 """Rows of a data set."""
@@ -145,8 +153,8 @@ _BLOCK = 1 << 22  # numbers that are read at a time
 
 def blocks(points: Tensor) -> Iterator[Tensor]:
     """The points as rows in float64, a few megabytes at a time."""
-    step = max(1, _BLOCK * len(points) // max(1, points.numel()))
-    return (flatten(part) for part in points.detach().split(step))
+    step = _BLOCK * len(points) // max(1, points.numel())
+    return (flatten(part) for part in parts(points.detach(), step))
 
 
 def moments(*sets: Tensor) -> tuple[Tensor, Tensor]:
@@ -370,11 +378,12 @@ def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False
     return prepare(Path(path).name, points, deduplicate=deduplicate)
 
 
-def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
+def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:
     """The array in a .npy, .npz, .pt or .safetensors file, in the number type it was saved in.
 
     A .npy file is mapped into memory, not read, so that it may be larger than memory. What is
-    written to the tensor stays there; the file must not change while the tensor lives.
+    written to the tensor stays there; the file must not change while the tensor lives. With
+    `read_only` nothing may be written to it, and what was read of it can be given back.
 
     Pickled Python objects are never loaded: opening them would run code of whoever wrote the file.
 
@@ -384,7 +393,10 @@ def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
     """
     path = Path(path)
     readers = {
-        ".npy": (_read_npy, "numpy.save(path, array)"),
+        ".npy": (
+            functools.partial(_read_npy, mode="r" if read_only else "c"),
+            "numpy.save(path, array)",
+        ),
         ".npz": (_read_npz, "numpy.savez(path, name=array)"),
         ".pt": (_read_pt, "torch.save(tensor, path)"),
         ".safetensors": (_read_safetensors, "safetensors.torch.save_file({name: tensor}, path)"),
@@ -416,9 +428,9 @@ def read_array(path: str | Path, *, key: str | None = None) -> Tensor:
         ) from error
 
 
-def _read_npy(path: Path, key: str | None) -> Tensor:
+def _read_npy(path: Path, key: str | None, mode: Literal["r", "c"]) -> Tensor:
     _refuse_key(path, key)
-    return _from_numpy(path, np.lib.format.open_memmap(path, mode="c"))
+    return _from_numpy(path, np.lib.format.open_memmap(path, mode=mode))
 
 
 def _read_npz(path: Path, key: str | None) -> Tensor:
@@ -779,7 +791,7 @@ def read(
     colour: bool | None = None,
     skip_unreadable: bool = False,
 ) -> Loaded:
-    """Points from a folder of images, an array file or a table.
+    """Points from a folder of images, an array file or a table; not to be written to.
 
     Args:
         path: a folder, a .npy, .npz, .pt or .safetensors file, or a .csv, .tsv or .parquet table.
@@ -801,7 +813,7 @@ def read(
         return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
     if path.suffix.lower() in _TABLE_ENDINGS:
         return read_table(path)
-    return Loaded(kind="array", points=read_array(path, key=key))
+    return Loaded(kind="array", points=read_array(path, key=key, read_only=True))
 
 
 def matches(points: Tensor, others: Tensor) -> Tensor:
@@ -827,7 +839,7 @@ def describe_units(points: Tensor) -> str:
     >>> describe_units(torch.tensor([[0.0, 0.2], [0.99, 0.5]]))
     '[0, 1]'
     """
-    low, high = float(points.min()), float(points.max())
+    low, high = extent(points)
     for name, (bottom, top) in _CONVENTIONS.items():
         near, rounding = 0.05 * (top - bottom), 1e-6 * (top - bottom)
         reaches_bottom = bottom - rounding <= low <= bottom + near
@@ -855,11 +867,11 @@ class _Summary(NamedTuple):
         if points.ndim == 0 or points.numel() == 0:
             raise DataError(f"{name}: an array of shape {tuple(points.shape)} holds no points.")
         points = points.detach().cpu()
-        low, high = (float(end) for end in points.aminmax())
+        low, high = extent(points)
         if not (math.isfinite(low) and math.isfinite(high)):
             require_finite(name, points)
-        some = points[:: 1 + points.numel() // (1 << 24)]
-        lower, upper = np.quantile(flatten(some).numpy(), [0.25, 0.75])
+        some = torch.cat(list(blocks(points[:: 1 + points.numel() // (1 << 24)])))
+        lower, upper = np.quantile(some.numpy(), [0.25, 0.75])
         means = torch.cat([block.mean(1) for block in blocks(points)])
         mean = float(means.mean())
         squares = sum(float((block - mean).square().sum()) for block in blocks(points))

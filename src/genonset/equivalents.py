@@ -71,7 +71,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -337,7 +337,7 @@ class _Problem:
         seen = (self.rows[at, None] * y.reshape(k, r * r)) @ self.back
         return own + (self.squares @ seen.reshape(k, 2, 9)).reshape(own.shape)
 
-    def overlaps(self, green: NDArray[np.floating[Any]]) -> tuple[Array, Array]:
+    def overlaps(self, green: Array) -> tuple[Array, Array]:
         """U G U^T with the roots of S and of the multiplicities, and K of (4)."""
         k, axes = green.shape[:2]
         pairs = green.reshape(k * axes, 9) @ self.pairs.reshape(9, -1)
@@ -351,9 +351,9 @@ class _Problem:
 
     def step(self, own: Array, y: Array, at: NDArray[np.intp]) -> tuple[Array, Array]:
         """The right-hand side of (4) at Y, and what (6) is made of."""
-        seen, k = self.overlaps(np.linalg.inv(self.fields(own, y, at)))
+        seen, k = self.overlaps(_inverse(self.fields(own, y, at)))
         form = self.form[at]
-        found = form @ np.linalg.inv(self.unit[at] + k @ form)
+        found = form @ _inverse(self.unit[at] + k @ form)
         found = (found + found.transpose(0, 2, 1)) / 2
         return found, np.sqrt(self.rows[at])[:, None, None, None] * (found[:, None] @ seen)
 
@@ -433,7 +433,7 @@ class _Problem:
         """What follows from Y."""
         every = np.arange(len(y))
         form = self.fields(own, y, every)
-        green = np.linalg.inv(form)
+        green = _inverse(form)
         seen, overlap = self.overlaps(green)
         log_det = np.linalg.slogdet(form).logabsdet
         leading = (log_det * self.counts).sum(-1) - self.rows * (y * overlap).sum((1, 2))
@@ -476,15 +476,23 @@ def _covariance(a: _Saddle, b: _Saddle) -> Array:
     return -2 * _log_det(np.eye(r * q) - mixed.reshape(k, n, r * q, r * q))
 
 
+def _inverse(matrix: Array) -> Array:
+    """NaN where it is singular."""
+    try:
+        return np.linalg.inv(matrix).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        singular = np.linalg.slogdet(matrix).sign == 0
+        safe = np.where(singular[..., None, None], np.nan, matrix)
+        return np.linalg.inv(safe).astype(np.float64, copy=False)
+
+
 def _solved(matrix: Array, right: Array) -> Array:
     """Linear equations for symmetric matrices; NaN where they are singular."""
     flat = right.reshape(len(right), -1, 1)
     try:
         found = np.linalg.solve(matrix, flat)
     except np.linalg.LinAlgError:
-        found = np.full_like(flat, np.nan)
-        regular = np.linalg.slogdet(matrix).sign != 0
-        found[regular] = np.linalg.solve(matrix[regular], flat[regular])
+        found = _inverse(matrix) @ flat
     found = found.reshape(right.shape)
     return (found + found.transpose(0, 2, 1)) / 2
 

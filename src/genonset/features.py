@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from genonset.datasets import blocks, describe_units, moments
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import Vectors, flatten, require_finite
+from genonset.tensors import Vectors, extent, flatten, require_finite
 
 ACCEPTED = (
     "pixels, standardized, pca:K with a whole number K, normalized, lowpass, efficientnet, or "
@@ -193,8 +193,8 @@ def _efficientnet(pool: Sequence[Tensor]) -> Map:
             f"efficientnet takes grey or colour images, got {images.shape[1]} channels."
         )
     ends = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0), "0..255": (0.0, 255.0)}
-    low = min(float(x.min()) for x in pool)
-    high = max(float(x.max()) for x in pool)
+    lows, highs = zip(*map(extent, pool), strict=True)
+    low, high = min(lows), max(highs)
     low, high = ends.get(describe_units(torch.tensor([low, high])), (low, high))
     gain = 255 / (high - low) if high > low else 1.0
     network = _network()

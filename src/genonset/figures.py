@@ -50,7 +50,7 @@ from genonset.gallery import SHOWN, Gallery
 from genonset.onset import Onset
 from genonset.predictions import FORMS, SCATTER, Form, predictions
 from genonset.sources import Gaussian, GaussianMixture, Source
-from genonset.spec import Measurement, NetworkModel, Sweep
+from genonset.spec import Measurement, NetworkModel, Sweep, label
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
 from genonset.verdict import Verdict
@@ -154,22 +154,6 @@ class Drawn:
 
 
 # -- rows --------------------------------------------------------------------------------------
-
-
-def label(setting: Setting) -> str:
-    """A combination of variant and axis values in words; empty for a plain sweep."""
-    return ", ".join(
-        str(value) if name == "variant" else f"{name.split('.')[-1]} = {_words(value)}"
-        for name, value in setting.items()
-    )
-
-
-def _words(value: Any) -> str:
-    """An option; of a table its values, the kind first."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    rest = [f"{name} {given:g}" for name, given in value.items() if name != "kind"]
-    return ", ".join([str(value.get("kind", "")), *rest]).strip(", ")
 
 
 def median_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -1294,7 +1278,8 @@ def _deviation(row: Row, value: float) -> Row:
     if low is None or high is None or not low < high < math.inf:
         return found
     error, off = (high - low) / (2 * 1.96), row["value"] - value
-    return found | {"z": off / error, "relative": off / value}
+    share = off / value if value else math.copysign(math.inf, off)
+    return found | {"z": off / error, "relative": share}
 
 
 def _largest(compared: Sequence[Row], kind: str) -> str:

@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
-from genonset.tensors import from_array, product, require_finite
+from genonset.tensors import extent, from_array, give_back, product, require_finite, taken
 
 Points = Tensor | np.ndarray
 """n data points of any shape and any float dtype, shape (n, *shape)."""
@@ -87,7 +87,7 @@ def as_rows(name: str, points: Points) -> Tensor:
     if not isinstance(values, Tensor):
         values = from_array(values)
     values = values.detach().reshape(len(values), -1)
-    if not all(math.isfinite(end) for end in values.aminmax()):
+    if not all(map(math.isfinite, extent(values))):
         require_finite(name, values)
     return values
 
@@ -108,8 +108,10 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
     tied, column = np.arange(n), 0
     while len(tied) and column < dim:
         width = max(1, MEMORY // (16 * len(tied)))
-        parts = _row_parts(sets, tied)
-        read = [x[rows, column : column + width].double() for x, rows in parts]
+        read = [
+            taken(x[:, column : column + width], rows).double()
+            for x, rows in _row_parts(sets, tied)
+        ]
         values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
         _, key = np.unique(
             values.view(np.dtype((np.void, values.strides[0]))).ravel(), return_inverse=True
@@ -128,11 +130,12 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _row_parts(sets: Sequence[Tensor], rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each set with those of its rows that are asked for; `rows` ascend through all sets."""
+    """Each set with rows of it that are asked for; `rows` ascend through all sets."""
     start = 0
     for x in sets:
         here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(x))]
-        yield x, torch.from_numpy(here - start)
+        for some in torch.from_numpy(here - start).split(1 << 16):
+            yield x, some
         start += len(x)
 
 
@@ -179,7 +182,7 @@ def nearest(
     memory = MEMORY if memory is None else memory
     if memory <= 0:
         raise ConfigError(f"memory is a positive number of bytes, got {memory}.")
-    largest = max(abs(float(end)) for x in (queries, points) for end in x.aminmax())
+    largest = max(abs(end) for x in (queries, points) for end in extent(x))
     if largest > 0 and not _SMALLEST < largest < _LARGEST:
         raise DataError(
             f"the largest coordinate is {largest:.3g} in magnitude; distances are computed "
@@ -291,7 +294,7 @@ class _Shortlists:
         self.unit, self.memory = unit, memory
         x = (dim + 26) * torch.finfo(torch.float32).eps / 2
         self.kappa = 4 * x / (1 - x)
-        self.centre = points[:: 1 + n // 1024].double().mean(0)
+        self.centre = _centre(points)
         self.width = 16 * max(1, min(128, memory // (512 * dim)))
         self.height = max(1, min(m, 1024, memory // (16 * self.width)))
         self.left = queries.new_zeros(m, dim + 6, dtype=dtype)
@@ -346,6 +349,7 @@ class _Shortlists:
         points = self.points[::step]
         for columns in _slices(len(points), self.width):
             norms, errors = self._round(points[columns], right)
+            give_back(points[columns])
             self.p_norms[::step][columns], self.p_errors[::step][columns] = norms, errors
             size = len(norms)
             right[:size, :dim].neg_()
@@ -451,7 +455,7 @@ def _by_product(
     (m, dim), n = queries.shape, len(points)
     x = (dim + 20) * torch.finfo(dtype).eps / 2
     shrink = 1 - 4 * x / (1 - x)
-    centre = points[:: 1 + n // 1024].double().mean(0)
+    centre = _centre(points)
     side = memory // (32 * dim)
     width = max(1, min(n, 4096, side * 3 // 4))
     height = max(1, min(m, side // 4, memory // (64 * width)))
@@ -461,6 +465,7 @@ def _by_product(
     for start in range(0, n, width):
         p, squared = _centred(points[start : start + width], centre, unit)
         p, squared = p.to(dtype), (shrink * squared).to(dtype)
+        give_back(points[start : start + width])
         if rank is not None:
             squared[rank[start : start + width] < 0] = math.inf
         for first in range(0, m, height):
@@ -473,6 +478,12 @@ def _by_product(
     distances, indices = _of_candidates(queries, points, candidates, k, rank, memory)
     beyond = shrink * norms + bounds[:, -1]
     return distances, indices, _certainly_below(distances[:, -1] / unit, beyond, dim, dtype)
+
+
+def _centre(points: Tensor) -> Tensor:
+    """Near the mean: any point is right, and a near one makes the bounds (3) tight."""
+    some = torch.arange(0, len(points), 1 + len(points) // 1024, device=points.device)
+    return taken(points, some).double().mean(0)
 
 
 def _centred(x: Tensor, centre: Tensor, unit: float) -> tuple[Tensor, Tensor]:
@@ -521,15 +532,14 @@ def _of_candidates(
     step = max(1, memory // (24 * candidates.shape[1] * points.shape[1]))
     pairs = zip(queries.split(step), candidates.split(step), strict=True)
     distances = torch.cat(
-        [_direct(q[:, None], _taken(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
+        [_direct(q[:, None], _of_each(points, c.clamp(max=n - 1)))[:, 0] for q, c in pairs]
     ).masked_fill(candidates == n, math.inf)
     distances, order = distances.sort(dim=1, stable=True)
     return distances[:, :k], candidates.gather(1, order[:, :k])
 
 
-def _taken(points: Tensor, index: Tensor) -> Tensor:
-    """points[index], in half the time."""
-    return points.index_select(0, index.flatten()).view(*index.shape, -1)
+def _of_each(points: Tensor, candidates: Tensor) -> Tensor:
+    return taken(points, candidates.flatten()).view(*candidates.shape, -1)
 
 
 def _all_pairs(
@@ -542,6 +552,7 @@ def _all_pairs(
     indices = queries.new_empty(m, 0, dtype=torch.int64)
     for start in range(0, n, width):
         more = _direct(queries, points[start : start + width])
+        give_back(points[start : start + width])
         columns = torch.arange(start, start + more.shape[1], device=queries.device)
         distances = torch.cat([distances, more], 1)
         indices = torch.cat([indices, columns.expand(m, -1)], 1)

@@ -172,7 +172,7 @@ def _parts(model: Regression, determinant: bool, low: Array | None) -> "dict[str
 def _measured(model: Regression, laws: "_Laws | None") -> dict[str, Moments]:
     """The criteria that the functionals tell."""
     found: dict[str, Moments] = dict.fromkeys(CRITERIA, NOTHING)
-    if model.rows <= model.dim:
+    if model.rows < model.dim:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
         found["kl_from_source"] = Moments(math.inf)
     if laws is None:
@@ -425,6 +425,8 @@ def _affinity(laws: _Laws) -> Moments:
     up, down = laws.logs.mean[laws.places["own"]][1:]
     slope = float(up - down) / (2 * _STEP)
     mean = log.mean - ((1 - share) * slope + share * d) / (4 * model.n)
+    if not log.variance < d**2:  # at n just above d the runs have no common scale
+        return NOTHING
     rate = math.exp(mean / d + log.variance / (2 * d**2))
     return Moments(rate, rate**2 * log.variance / d**2)
 

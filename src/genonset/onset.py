@@ -36,10 +36,25 @@ Positions and quantiles have no shape in common, so they are smoothed by a local
 K tricube, h the distance to the 6th nearest size, v_i the bootstrap variance of y_i but at least
 the median one. The interval is the bootstrap's, over whole replicates (they share draws across n),
 at expanded levels; every resample is smoothed three times, with h the distance to the 5th, 6th and
-7th nearest size, so that the interval also holds what the choice of h leaves open. Of fewer than
-six sizes (5) would make one parabola, which can miss a crossing that every replicate shows: they
-are joined by straight lines in ln n instead, a note says so, and the interval is the bootstrap's
-alone.
+7th nearest size, so that the interval also holds what the choice of h leaves open.
+
+Replicates that scatter little show that (5) is too stiff. With r_i = y_i - f(x_i) at the six sizes
+nearest to the crossing and r_i* of a resample, (5) is given up if
+
+    (5a)  sum_i r_i²/v_i  exceeds  sum_i (r_i* - r_i)²/v_i  of 99 % of the resamples.
+
+The crossing is then read between two neighbouring sizes: from the parabola through these two and
+the one before, from that through these and the one after, between which the truth lies where its
+third derivative keeps its sign, and, the estimate, from their mean; the interval is that of all
+resamples on all of them. Where the parabolas are farther apart than a tenth of the rise between
+the two sizes the grid does not resolve the bend, and lines take their place in the interval: the
+chord, that through the two sizes before and that through the two after, between which the truth
+lies where its second derivative keeps its sign. No curve leaves the range of the two sizes' own
+values.
+
+Of fewer than six sizes (5) would make one parabola, which can miss a crossing that every replicate
+shows: they are joined by straight lines in ln n instead, a note says so, and the interval is the
+bootstrap's alone.
 
 What crosses more than once generalizes "from n* on" only after its last upward crossing, which is
 the one reported. Nothing is extrapolated: an onset or an end outside the sizes that were run is
@@ -49,7 +64,7 @@ step of the grid the intervals are those of the interpolation, and a note says s
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +84,9 @@ _BEYOND = 5.0  # how far off the grid, in ln n, the maximum of (1) is looked for
 _RESAMPLES = 2000
 _SPANS = (5, 6, 7)  # neighbours of (5); the middle one gives the estimate
 _FINE = 201  # abscissae of the fitted curve
+_MISFIT = 0.01  # level of (5a)
+_RESOLVED = 0.1  # of the rise between two sizes, by which parabolas may differ
+_Way = Callable[[Array], Array]  # rows of values at the sizes to rows of a curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -654,6 +672,67 @@ def _smoother(x: Array, weights: Array, at: Array, span: int) -> Array:
     return np.linalg.solve(normal, np.einsum("tg,tgi->tig", kernel, basis))[:, 0]
 
 
+def _linear(matrix: Array) -> _Way:
+    return lambda values: values @ matrix.T
+
+
+def _nearest(x: Array, root: float) -> NDArray[np.intp]:
+    """The sizes that (5a) looks at: around a crossing, or all if there is none."""
+    return np.argsort(np.abs(x - root))[: _SPANS[1]] if math.isfinite(root) else np.arange(len(x))
+
+
+def _misses(residuals: Array, variance: Array, near: NDArray[np.intp]) -> bool:
+    """Equation (5a); the first row of residuals is the estimate's."""
+    scale = np.maximum(variance[near], np.finfo(np.float64).tiny)
+    own, resampled = residuals[0, near], residuals[1:, near]
+    as_far = ((resampled - own) ** 2 / scale).sum(1) >= (own**2 / scale).sum()
+    return 1 + int(as_far.sum()) < _MISFIT * (1 + len(as_far))
+
+
+def _through(at: Array, x: Array, first: Iterable[int], order: int) -> _Way:
+    """Polynomials through `order` sizes; `first` names the first of them for each gap of x.
+
+    At the sizes, which `at` contains, the curve is what was measured, also where a line from
+    beyond a gap says otherwise.
+    """
+    gap = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    start, places = np.clip(list(first), 0, len(x) - order)[gap], np.searchsorted(at, x)
+    matrix = np.zeros((len(at), len(x)))
+    for j in range(order):
+        weight = np.ones(len(at))
+        for i in set(range(order)) - {j}:
+            weight *= (at - x[start + i]) / (x[start + j] - x[start + i])
+        matrix[np.arange(len(at)), start + j] = weight
+
+    def way(values: Array) -> Array:
+        ends = values[..., gap], values[..., gap + 1]
+        curve = np.clip(values @ matrix.T, np.minimum(*ends), np.maximum(*ends))
+        curve[..., places] = values
+        return curve
+
+    return way
+
+
+def _interpolations(at: Array, x: Array, values: Array) -> list[_Way]:
+    """Curves between neighbouring sizes, the second one the estimate."""
+    gap = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    step, rise = np.diff(x), np.diff(values)
+    bends = np.diff(rise / step) / (x[2:] - x[:-2])
+    apart = np.append(np.nan, np.append(np.diff(bends), np.nan)) * step**2 / 4
+    resolved = (np.abs(apart) < _RESOLVED * np.abs(rise))[gap]
+    here = np.arange(len(x) - 1)
+    left, right = _through(at, x, here - 1, 3), _through(at, x, here, 3)
+    before, chord, after = (_through(at, x, here + shift, 2) for shift in (-1, 0, 1))
+
+    def mean(rows: Array) -> Array:
+        return (left(rows) + right(rows)) / 2
+
+    def either(parabola: _Way, line: _Way) -> _Way:
+        return lambda rows: np.where(resolved, parabola(rows), line(rows))
+
+    return [either(left, before), mean, either(right, after), either(mean, chord)]
+
+
 def _last_crossings(curves: Array, at: Array) -> Array:
     """Where each curve rises through zero for the last time.
 
@@ -714,31 +793,38 @@ def _locate(
     typical = float(np.median(variance))
     weights = typical / np.maximum(variance, typical) if typical > 0 else np.ones(len(n))
     x = np.log(n)
-    at = np.linspace(x[0], x[-1], _FINE)
+    at = np.union1d(x, np.linspace(x[0], x[-1], _FINE))
     if len(x) < _SPANS[1]:
-        lines = np.stack([np.interp(at, x, one) for one in np.eye(len(x))], axis=1)
-        smoothers = [lines] * len(_SPANS)
+        ways = [_through(at, x, range(len(x) - 1), 2)] * len(_SPANS)
         notes.append(
             f"only {len(x)} sizes, joined by straight lines; more around n* would say what the "
             "curve does between them"
         )
     else:
-        smoothers = [_smoother(x, weights, at, span) for span in _SPANS]
-    curve = smoothers[1] @ values
+        ways = [_linear(_smoother(x, weights, at, span)) for span in _SPANS]
+        smoothed = _last_crossing(ways[1](values), at)
+        residuals = rising[:, used] @ (np.eye(len(x)) - _smoother(x, weights, x, _SPANS[1])).T
+        if _misses(residuals, variance, _nearest(x, smoothed)):
+            ways = _interpolations(at, x, values)
+            notes.append(
+                "the curve bends more than a smooth one over six sizes; n* is read between "
+                "neighbouring ones, and more sizes around it would narrow its interval"
+            )
+    curve = ways[1](values)
     root = _last_crossing(curve, at)
     turns = int((np.diff(np.sign(curve)) != 0).sum())
     if turns > 1:
         notes.append("the fitted curve crosses the middle more than once; its last rise counts")
     elif turns == 1 and root == math.inf:
         notes.append("the fitted curve starts beyond the middle and falls back")
-    roots = np.concatenate([_last_crossings(resampled @ s.T, at) for s in smoothers])
+    roots = np.concatenate([_last_crossings(way(resampled), at) for way in ways])
     low, high = np.quantile(roots, levels, method="nearest")
     low, high = min(float(low), root), max(float(high), root)
     if math.isinf(root):
         sides = np.where(used, -root, rising[0])
         return _between(sizes, sides, **({"low": low} if root > 0 else {"high": high}))
     shown = all(np.isfinite(end[used]).all() for end in ends)
-    first, last = (_last_crossing(smoothers[1] @ end[used], at) if shown else 0.0 for end in ends)
+    first, last = (_last_crossing(ways[1](end[used]), at) if shown else 0.0 for end in ends)
     return _Located(
         onset=math.exp(root),
         low=_exp(low),

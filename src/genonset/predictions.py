@@ -6,8 +6,8 @@ linear one-step model with one noise draw, on a C of full rank, every criterion 
     affinity_rate, kl_to_source, bures_wasserstein, spread_ratio, log_likelihood_gap   means
     kl_from_source                                                                     median
 
-is known for any spectrum, start and ridge (`one_step`), of a singular C the third to the fifth; what
-is left out is of order 1/d, below
+is known for any spectrum, start and ridge (`one_step`), of a singular C the third to the fifth;
+what is left out is of order 1/d, below
 
     (1)  a tenth of the scatter between runs,
 
@@ -74,7 +74,7 @@ class PredictedOnset:
     """Where the predicted curve crosses over.
 
     Attributes:
-        onset: n*; None where it lies beyond what was searched.
+        onset: n*; None where it lies beyond what was searched, or where nothing is predicted.
         kind: what the prediction is.
         note: what was searched, or how rough it is.
         censored: on which side of what was searched it lies.
@@ -102,7 +102,7 @@ class PredictedOnset:
         if measured.blind or (measured.censored == "no" and ends == (None, None)):
             return None
         if self.onset is None:
-            return measured.censored == self.censored != "no"
+            return None if self.censored == "no" else measured.censored == self.censored
         if ends == (None, None):
             sizes = [p.n for p in measured.points]
             above = measured.censored == "above"
@@ -213,9 +213,12 @@ class Predictions:
             found = _crossing(
                 lambda n: math.log(2) - np.abs(np.log(self.medians(name, n) / floor)), sizes
             )
-        if name == "affinity_rate" and found < 1.3 * len(self.eigenvalues) + 2:
+        if name == "affinity_rate" and not found >= 1.3 * len(self.eigenvalues) + 2:
             # 0 up to n = d, exactly, and near its floor from there on
             found, note = len(self.eigenvalues) + 0.5, "the law is singular up to n = d"
+        if math.isnan(found):
+            near = "not predicted: the curve crosses near n = d, where no mean is typical"
+            return PredictedOnset(onset=None, kind=kind, note=near)
         if found == -math.inf:
             below = f"predicted below n = {sizes[0]}"
             return PredictedOnset(onset=None, kind=kind, note=below, censored="below")
@@ -249,8 +252,10 @@ def _crossing(
     Where nothing is predicted, as near n = d, the curve counts as negative.
 
     Returns:
-        n; inf where it is negative at the end, -inf where it is nowhere.
+        n; inf where it is negative at the end, -inf where it is nowhere, NaN where it rises out of
+        a gap in which nothing is predicted.
     """
+    gaps = set()
     grid = [float(n) for n in sizes if n > 2]
     step = 1.4
     while grid[-1] * step < reach * sizes[-1]:
@@ -259,7 +264,10 @@ def _crossing(
     def side(n: float) -> float:
         with np.errstate(all="ignore"):
             value = float(rising(np.array([n]))[0])
-        return -1.0 if math.isnan(value) else value
+        if math.isnan(value):
+            gaps.add(n)
+            return -1.0
+        return value
 
     known: list[tuple[float, float]] = [(n, side(n)) for n in grid[: len(sizes)]]
     for n in grid[len(sizes) :]:
@@ -285,7 +293,7 @@ def _crossing(
             high, other = middle, value
         if high / low < 1.0005:
             break
-    return math.sqrt(low * high)
+    return math.nan if low in gaps else math.sqrt(low * high)
 
 
 def _time_of(noise: NoiseProcess, ratio: float) -> float:

@@ -31,7 +31,6 @@ from genonset.figures import (
     TOGETHER,
     Drawn,
     is_at,
-    label,
     lone_axis,
     nearest_distances,
     power_curve,
@@ -41,9 +40,9 @@ from genonset.figures import (
 )
 from genonset.noise import at_horizon
 from genonset.sources import Source
-from genonset.spec import Measurement
+from genonset.spec import Measurement, label
 from genonset.store import Record, Results
-from genonset.tensors import flatten
+from genonset.tensors import extent, flatten
 from genonset.verdict import Verdict, p_text, percent
 
 Setting = Mapping[str, Any]
@@ -723,7 +722,7 @@ def _painter(sets: Mapping[str, torch.Tensor]) -> Callable[[torch.Tensor], str] 
     is_image = (len(shape) == 3 and shape[0] in (1, 3)) or len(shape) == 2
     if not is_image or min(shape[-2:]) < 4:
         return None
-    low, high = (float(end) for end in sets["training"].double().aminmax())
+    low, high = extent(sets["training"])
     scale = 255 / (high - low) if high > low else 1.0
 
     def paint(point: torch.Tensor) -> str:

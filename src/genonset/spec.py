@@ -1196,9 +1196,7 @@ class Sweep(Measurement):
             options = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not valid TOML: {error}.") from None
-        source = options.get("source")
-        if isinstance(source, dict) and isinstance(source.get("path"), str):
-            source["path"] = str((path.parent / source["path"]).resolve())
+        _place_data(options, path.parent)
         return cls.from_options(options, origin=str(path))
 
     @classmethod
@@ -1317,6 +1315,36 @@ def _assign(options: dict[str, Any], path: str, value: Any) -> None:
     if last != "sha256":
         options.pop("sha256", None)
     options[last] = value
+
+
+def label(setting: Mapping[str, Any]) -> str:
+    """A combination of variant and axis values in words; empty for a plain sweep."""
+    return ", ".join(
+        str(value) if name == "variant" else f"{name.split('.')[-1]} = {_words(value)}"
+        for name, value in setting.items()
+    )
+
+
+def _words(value: Any) -> str:
+    """An option; of a table its values, the kind first."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    numbers = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in value.items()}
+    rest = [f"{name} {given}" for name, given in numbers.items() if name != "kind"]
+    return ", ".join([str(value.get("kind", "")), *rest]).strip(", ")
+
+
+def _place_data(options: dict[str, Any], folder: Path) -> None:
+    """Data files that a spec names are looked for beside it: of the source, variants and axes."""
+    variants = options.get("variants")
+    changes = [options.get("axes"), *(variants.values() if isinstance(variants, dict) else ())]
+    tables = [(options.get("source"), "path"), *((one, "source.path") for one in changes)]
+    for table, key in tables:
+        named = table.get(key) if isinstance(table, dict) else None
+        if isinstance(named, str):
+            table[key] = str((folder / named).resolve())
+        elif isinstance(named, list):
+            table[key] = [str((folder / str(one)).resolve()) for one in named]
 
 
 def _explain(error: ValidationError, model: type[Table], origin: str) -> str:

@@ -13,11 +13,18 @@ in some order, so that with unit roundoff u either errs by at most
 
 Their last bits differ. Which of the two is used depends on the processor and on the arguments
 alone, never on a timing: the same machine gives the same bits in every process.
+
+A set may lie in a file that is mapped into memory. The pages that were read of it count as memory
+of this process until it gives them back, `give_back`, which takes nothing from the file or from
+the system's cache of it: whoever goes through such a set in parts never holds all of it.
 """
 
 import functools
+import mmap
 import warnings
+from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -71,10 +78,74 @@ def from_array(values: np.ndarray) -> Tensor:
     A read-only array, such as a file mapped into memory, gives a tensor that must not be written
     to.
     """
+    _remember_file(values)
     native = np.float64 if values.itemsize > 8 else values.dtype.newbyteorder("=")
     with warnings.catch_warnings():  # that a tensor could be written to: this one is not
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(np.require(values, native, ["C", "A"]))
+
+
+_files: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()  # by their first address
+
+
+def _remember_file(values: np.ndarray | None) -> None:
+    """The file behind an array, if it is mapped such that its pages can be read again as they are.
+
+    Pages that are copied on writing cannot: what was written would be lost.
+    """
+    while values is not None and not isinstance(values, np.memmap):
+        values = values.base if isinstance(values.base, np.ndarray) else None
+    if values is not None and values.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        file: mmap.mmap = values._mmap  # pyright: ignore[reportAttributeAccessIssue]
+        _files[np.frombuffer(file, np.uint8).ctypes.data] = file
+
+
+def _place(x: Tensor) -> tuple[mmap.mmap, int] | None:
+    """The mapped file that a tensor lies in, and where in it."""
+    for address, file in list(_files.items()):
+        if address <= x.data_ptr() < address + len(file):
+            return file, x.data_ptr() - address
+    return None
+
+
+def give_back(x: Tensor) -> None:
+    """Let the system have the memory of a tensor that lies in a mapped file; it is read again when
+    it is used again. Nothing happens to any other tensor."""
+    place = _place(x) if x.numel() else None
+    if place:
+        file, first = place
+        start = first // mmap.PAGESIZE * mmap.PAGESIZE
+        steps = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+        file.madvise(mmap.MADV_DONTNEED, start, first - start + (1 + steps) * x.itemsize)
+
+
+def taken(x: Tensor, index: Tensor) -> Tensor:
+    """x[index], rows in any order: of a mapped file in the order of the file, a part at a time.
+
+    Where the system holds a file in pages of 2 MiB a row brings in as much.
+    """
+    if not _place(x):
+        return x.index_select(0, index)
+    rows = x.new_empty(len(index), *x.shape[1:])
+    for some in index.argsort().split(128):
+        rows[some] = x.index_select(0, index[some])
+        give_back(x)
+    return rows
+
+
+def parts(x: Tensor, size: int) -> Iterator[Tensor]:
+    """x, `size` rows at a time, each given back when the next is asked for."""
+    for part in x.split(max(1, size)):
+        yield part
+        give_back(part)
+
+
+def extent(x: Tensor) -> tuple[float, float]:
+    """The least and the largest number of x; NaN if any is."""
+    rows = x.reshape(len(x), -1)
+    ends = [part.aminmax() for part in parts(rows, (1 << 22) // max(1, rows.shape[1]))]
+    low, high = (torch.stack(end) for end in zip(*ends, strict=True))
+    return float(low.min()), float(high.max())
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

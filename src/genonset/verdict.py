@@ -91,7 +91,7 @@ from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
 from genonset.features import as_images, coordinates, represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, from_array
+from genonset.tensors import Vectors, extent, from_array, parts, taken
 from genonset.views import Views
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
@@ -259,7 +259,7 @@ class _Pool:
         place, start = self.first[which], 0
         for x in self.sets:
             mine = ((start <= place) & (place < start + len(x))).nonzero()[:, 0]
-            rows[mine] = x[place[mine] - start].to(dtype)
+            rows[mine] = taken(x, place[mine] - start).to(dtype)
             start += len(x)
         return rows
 
@@ -317,7 +317,7 @@ class _Pool:
 
 def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
     """The k nearest of several answers, a point that is in two of them once; ties by place."""
-    distances, where = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    distances, where = (torch.cat(one, 1) for one in zip(*found, strict=True))
     where, order = where.sort(dim=1, stable=True)
     distances = distances.gather(1, order)
     repeated = torch.zeros_like(where, dtype=torch.bool)
@@ -767,8 +767,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists; null where there is no number."""
-        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "evidence"}
-        return {name: _plain(part) for name, part in parts.items()}
+        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "evidence"}
+        return {name: _plain(part) for name, part in told.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -1486,7 +1486,7 @@ def _subset(rows: Tensor, size: int, seed: int, name: str) -> Vectors:
     if len(rows) <= size:
         return rows.double()
     order = torch.randperm(len(rows), generator=seeds.generator(seed, "subset", name))
-    return rows[order[:size].sort().values].double()
+    return taken(rows, order[:size].sort().values).double()
 
 
 def _sliced(x: Vectors, y: Vectors, seed: int) -> float:
@@ -1747,16 +1747,16 @@ def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _describe(points: Tensor) -> Input:
-    plain = points.contiguous()
-    head = f"{plain.dtype} {tuple(plain.shape)} ".encode()
-    digest = hashlib.sha256(head)
-    digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
+    digest = hashlib.sha256(f"{points.dtype} {tuple(points.shape)} ".encode())
+    for part in parts(points, (1 << 24) // max(1, points[0].nbytes)):
+        digest.update(part.reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    low, high = extent(points)
     return Input(
         n=len(points),
         shape=tuple(points.shape[1:]),
         dtype=str(points.dtype).removeprefix("torch."),
-        low=float(points.min()),
-        high=float(points.max()),
+        low=low,
+        high=high,
         units=datasets.describe_units(points),
         sha256=digest.hexdigest(),
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from genonset import one_step, theory
-from genonset.equivalents import Regression
+from genonset.equivalents import Regression, Start
 from genonset.errors import ConfigError
 
 A, B2 = math.exp(-1.0), 0.3 * -math.expm1(-2.0)
@@ -55,7 +55,7 @@ def quarter(d):
     return c / c.mean()
 
 
-def model(c, n, start="scalar", ridge=0.0):
+def model(c, n, start: Start = "scalar", ridge=0.0):
     return Regression(values=c, counts=np.ones(len(c)), alpha=A, sigma=math.sqrt(B2), n=float(n),
                       start=start, ridge=ridge)  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_the_predicted_onset_is_where_the_curve_crosses(results):
         (10, None, 12, "no", True),
         (300, None, None, "above", True),
         (30, None, None, "above", False),
-        (None, 8, 12, "no", False),
+        (None, 8, 12, "no", None),
         (10, None, None, "no", None),
     ],
 )
