@@ -104,3 +104,74 @@ def test_own_model_example_runs(tmp_path, monkeypatch):
     sweep = resolve(Sweep.from_toml("own_model.toml"))
     result = run_cell(next(sweep.cells())[1])
     assert result.values["model"]["train_bias"] > 0.6
+
+
+def pages_with_formulas():
+    """Displayed formulas of each page of the docs."""
+    pages = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    found = {name: re.findall(r"\$\$(.*?)\$\$", text, re.DOTALL) for name, text in pages.items()}
+    return {name: formulas for name, formulas in found.items() if formulas}
+
+
+def formula_tags():
+    """The number of every displayed formula, in the order of the pages."""
+    return [
+        tag
+        for formulas in pages_with_formulas().values()
+        for formula in formulas
+        for tag in re.findall(r"\\tag\{(\w[\w.]*)\}", formula)
+    ]
+
+
+def numbers(text):
+    """(A5), (A6) and (B15) to (B18) as A5, A6, B15, B16, B17, B18."""
+    found = set()
+    for first, last in re.findall(r"\(([0A-K][\d.]+[a-z]?)\)(?: to \(([A-K]\d+)\))?", text):
+        ends = int(re.sub(r"\D", "", first) or 0), int(last[1:]) if last else None
+        found |= {first}
+        if ends[1]:
+            found |= {f"{last[0]}{k}" for k in range(ends[0], ends[1] + 1)}
+    return found
+
+
+def cited_formulas():
+    """The numbers that the code cites, by file: (X) before or after "the theory note"."""
+    found = {}
+    for path in (ROOT / "src" / "genonset").glob("*.py"):
+        text = " ".join(path.read_text().split())
+        after = re.findall(r"theory note ((?:for )?[^;\"]*?)(?:;|\. |\"|$)", text)
+        before = re.findall(
+            r"((?:\([A-K]\d+[a-z]?\)(?:, | and )?)+)(?: of)? the theory note", text
+        )
+        found[path.name] = set().union(*map(numbers, [*after, *before]))
+    return found
+
+
+def test_every_displayed_formula_has_a_number_of_its_own():
+    for name, formulas in pages_with_formulas().items():
+        for formula in formulas:
+            assert len(re.findall(r"\\tag\{", formula)) == 1, f"{name}: {formula}"
+    tags = formula_tags()
+    assert len(tags) > 50
+    assert sorted(tags) == sorted(set(tags))
+
+
+def test_every_formula_is_cited_by_the_code_and_every_citation_exists():
+    tags, cited = set(formula_tags()), cited_formulas()
+    for name, found in cited.items():
+        assert found <= tags, f"{name} cites {sorted(found - tags)}, which no page states"
+    unused = tags - set().union(*cited.values())
+    assert not unused, f"no docstring cites {sorted(unused)}"
+
+
+def test_every_formula_has_a_source_or_is_said_to_be_derived_here():
+    text = (ROOT / "docs" / "theory.md").read_text()
+    (table,) = re.findall(r"## Where each formula comes from\n(.*?)\n## ", text, re.DOTALL)
+    rows = re.findall(r"^\| (\(.*?) \| (.+?) \|$", table, re.MULTILINE)
+    assert set().union(*(numbers(row) for row, _ in rows)) == set(formula_tags())
+
+
+def test_a_citation_is_understood():
+    assert numbers("theory note (B15) to (B18), (A6b) and (0.1)") == {
+        "B15", "B16", "B17", "B18", "A6b", "0.1",
+    }  # fmt: skip

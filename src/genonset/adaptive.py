@@ -38,7 +38,7 @@ Sizes are a lattice, sixteen to a factor two, which nothing leaves: a crossing o
 Everything is a function of the spec and of the results of whole batches, never of how many workers
 run them.
 
-Reference: theory note (G3), (G4); Horstein 1963, IEEE Trans. Inf. Theory 9, 136, for a search by
+Reference: Horstein 1963, IEEE Trans. Inf. Theory 9, 136, for a search by
 posterior quantiles; Cleveland 1979, JASA 74, 829, for (2).
 """
 

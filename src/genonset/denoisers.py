@@ -370,7 +370,8 @@ class KernelDenoiser(Denoiser):
     """Kernel ridge regression of x_0 on x_t at every time, equations (9) to (11).
 
     A level is fitted when it is first asked for, and kept. An exact kernel costs m³ / 3 operations
-    a level and m² numbers while it is fitted, m = n * n_noise_draws; D random features m D².
+    a level and m² numbers while it is fitted, m = n * n_noise_draws; D random features m D². The
+    kernel is that of theory note (K1).
 
     Args:
         training: shape (n, *shape), n >= 2.
@@ -606,7 +607,7 @@ def linear_share(
         DataError: if all points of the source are equal: there is no clean mean to explain.
 
     Reference:
-        Halder and Pehlevan, section 2.3, on late times; theory note, section 11.
+        Halder and Pehlevan, section 2.3, on late times; theory note (D7).
     """
     mean, covariance = source.mean, source.covariance
     values, vectors = torch.linalg.eigh(covariance)

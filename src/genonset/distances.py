@@ -822,7 +822,7 @@ def hellinger_squared(p: Gaussian, q: Gaussian) -> float:
     Raises:
         DataError: if the dimensions differ.
 
-    Reference: equation (7); section 9.3 of the theory note for the published cut-off.
+    Reference: equation (7); the page on reproduction for the published cut-off.
     """
     return -math.expm1(log_affinity(p, q))
 

@@ -41,14 +41,14 @@ mean and the variance found, mean/sqrt(1 + variance/mean²).
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import interpolate, special
 
-from genonset.equivalents import Array, LogDeterminants, Regression
+from genonset.equivalents import Array, LogDeterminants, Regression, log_determinants
 from genonset.errors import ConfigError
 
 
@@ -68,11 +68,16 @@ class Moments(NamedTuple):
 
 NOTHING = Moments(math.nan)
 CRITERIA = ("affinity_rate", "kl_to_source", "kl_from_source", "bures_wasserstein", "spread_ratio")
-_NEAR, _STEP, _LOW = 1e-5, 0.05, 0.02
+FINITE = ("bures_wasserstein", "spread_ratio")
+"""What there is of a C without full rank: the laws are singular, their moments are not."""
+_NEAR, _STEP, _LOW, _SLOPE = 1e-5, 0.05, 0.02, 0.01
+_LOWEST = (_LOW * np.array([1.0, 2.0, 3.0]))[:, None] ** 2
 
 
 def critical_size(model: Regression) -> float:
-    """n* = d + sum u_i."""
+    """n* = d + sum u_i; inf where C is singular."""
+    if not model.values.min() > 0:
+        return math.inf
     return model.dim + float(model.sum(model.sigma**2 / (model.alpha**2 * model.values)))
 
 
@@ -85,25 +90,25 @@ def criteria(
     """Every criterion at the sizes n, equations (1) to (5).
 
     Args:
-        model: of any n, with a C of full rank.
+        model: of any n; of a singular C the criteria `FINITE` alone are told.
         sizes: n > 2.
         known: what was computed before, for the next call.
 
     Returns:
         the moments of the runs by criterion: of W2 those of its square.
+
+    Reference: theory note (B16) to (B18).
     """
     centre, table = critical_size(model), {} if known is None else known
     low, high = 0.8 * centre, centre + max(0.25 * centre, 2 * math.sqrt(centre))
-    inside = [float(n) for n in sizes if low < n < high]
+    inside = [n for n in map(float, sizes) if low < n < high and n not in table]
     support = [0.9 * low, low, high, 1.1 * high] if inside else []
-    for n in [*(float(n) for n in sizes if not low < n < high), *support]:
-        if n not in table:
-            table[n] = _at(replace(model, n=n))
+    outside = [n for n in map(float, sizes) if not low < n < high]
+    whole = [n for n in dict.fromkeys([*outside, *support]) if n not in table]
+    full = len(whole) if centre < math.inf else 0
+    table |= _at([replace(model, n=n) for n in (*whole, *inside)], full)
     bridges = _bridges(support, table)
     for n in inside:
-        if n in table:
-            continue
-        table[n] = _at(replace(model, n=n), determinant=False)
         for name, (mean, variance) in bridges.items():
             if n > model.dim + 1:
                 at = math.log(n)
@@ -129,31 +134,56 @@ def _bridges(
     return found
 
 
-def _at(model: Regression, *, determinant: bool = True) -> dict[str, Moments]:
-    """Every criterion at one n; `determinant` says whether those that need it are wanted."""
-    singular, square = model.rows < model.dim, model.rows == model.dim
+def _at(models: Sequence[Regression], whole: int) -> Table:
+    """Every criterion at several n; of the last ones, after `whole`, without the determinant."""
+    asked = [m for m in models[:whole] if m.rows > m.dim]
+    sizes = {m.n for m in asked}
+    soft = [m for m in asked if m.n <= critical_size(m)]
+    ends = log_determinants(soft, [_LOWEST * m.values for m in soft], scatter=False)
+    lows = {m.n: found.leading for m, found in zip(soft, ends, strict=True)}
+    wanted = [_parts(m, m.n in sizes, lows.get(m.n)) for m in models]
+    used = [(m, parts) for m, parts in zip(models, wanted, strict=True) if parts]
+    found = log_determinants(
+        [m for m, _ in used],
+        [np.concatenate([p.offsets for p in parts.values()]) for _, parts in used],
+    )
+    slopes = _slopes([(m, [name for name in _WEIGHTS if name in parts]) for m, parts in used])
+    laws = {
+        m.n: _Laws.of(m, parts, logs, slopes[m.n])
+        for (m, parts), logs in zip(used, found, strict=True)
+    }
+    return {m.n: _measured(m, laws.get(m.n)) for m in models}
+
+
+def _parts(model: Regression, determinant: bool, low: Array | None) -> "dict[str, _Functional]":
+    """What the criteria are read from."""
+    parts = {}
+    if not near_dimension(model):
+        parts |= {"trace": _trace(model, np.ones_like(model.values)), "root": _root(model)}
+    if determinant:
+        parts |= {"own": _own(model)}
+        with contextlib.suppress(ConfigError):
+            parts["determinant"] = _determinant(model, low)
+        if "trace" in parts:
+            parts |= {"relative": _trace(model, 1 / model.values), "near": _near(model)}
+    return parts
+
+
+def _measured(model: Regression, laws: "_Laws | None") -> dict[str, Moments]:
+    """The criteria that the functionals tell."""
     found: dict[str, Moments] = dict.fromkeys(CRITERIA, NOTHING)
-    if singular:
+    if model.rows < model.dim:
         found |= {"affinity_rate": Moments(0.0), "kl_to_source": Moments(math.inf)}
         found["kl_from_source"] = Moments(math.inf)
-    c = model.values
-    parts = {"own": _own(model)}
-    if not near_dimension(model):
-        parts |= {"trace": _trace(model, np.ones_like(c)), "root": _root(model)}
-    if determinant and not (singular or square):
-        with contextlib.suppress(ConfigError):
-            parts["determinant"] = _determinant(model)
-        if "trace" in parts:
-            parts["relative"] = _trace(model, 1 / c)
-            parts["near"] = _near(model)
-    laws = _Laws.of(model, parts)
-    if "trace" in parts:
+    if laws is None:
+        return found
+    if "trace" in laws.parts:
         found |= {"spread_ratio": _spread(laws), "bures_wasserstein": _wasserstein(laws)}
-    if "determinant" in parts:
+    if "determinant" in laws.parts:
         found["affinity_rate"] = _affinity(laws)
-        if "relative" in parts:
+        if "relative" in laws.parts:
             found["kl_to_source"] = _kl_to(laws)
-    if "near" in parts and model.n > critical_size(model):
+    if "near" in laws.parts and model.n > critical_size(model):
         found["kl_from_source"] = _kl_from(laws)
     return found
 
@@ -210,13 +240,19 @@ class _Laws(NamedTuple):
     parts: dict[str, _Functional]
     places: dict[str, slice]
     logs: LogDeterminants
+    slopes: dict[str, float]
 
     @classmethod
-    def of(cls, model: Regression, parts: dict[str, _Functional]) -> "_Laws":
+    def of(
+        cls,
+        model: Regression,
+        parts: dict[str, _Functional],
+        logs: LogDeterminants,
+        slopes: dict[str, float],
+    ) -> "_Laws":
         ends = np.cumsum([0, *(len(part.weights) for part in parts.values())])
         places = {name: slice(*ends[k : k + 2]) for k, name in enumerate(parts)}
-        offsets = np.concatenate([part.offsets for part in parts.values()])
-        return cls(model, parts, places, model.log_determinants(offsets))
+        return cls(model, parts, places, logs, slopes)
 
     def moments(self, **factors: float) -> Moments:
         """Of the sum of functionals, each times a factor."""
@@ -260,24 +296,35 @@ def _exact_trace(model: Regression, k: Array) -> float | None:
     return model.sigma**2 * outer + model.alpha**2 * joint / (d * nu)
 
 
-def _outer(model: Regression, k: Array, trace: float) -> float:
-    """E tr(K theta theta^T): exact without ridge at n > d + 2, else by the mean start."""
-    room, s = model.rows - model.dim - 1, model.noisy
-    if model.ridge > 0 or room <= 0:
-        return trace / model.scale
-    a, v = model.alpha * model.values / s, model.sigma**2 * model.values / s
-    return float(model.sum(k * a**2) + model.sum(k * v) * model.sum(1 / s) / room)
+_WEIGHTS: dict[str, Callable[[Array], Array]] = {"trace": np.ones_like, "relative": np.reciprocal}
+"""K of the traces, from the eigenvalues of C."""
 
 
-def _determinant(model: Regression) -> _Functional:
-    """ln det C^-1 Sigma_G, equations (7) to (9)."""
+def _slopes(wanted: Sequence[tuple[Regression, Sequence[str]]]) -> dict[float, dict[str, float]]:
+    """E tr K theta theta^T by the name of K: (B1) at n > d + 2 without ridge, else from L."""
+    found: dict[float, dict[str, float]] = {model.n: {} for model, _ in wanted}
+    left: list[tuple[Regression, str, _Functional]] = []
+    for model, name in ((m, name) for m, names in wanted for name in names):
+        room, s, k = model.rows - model.dim - 1, model.noisy, _WEIGHTS[name](model.values)
+        if model.ridge == 0 and room > 0:
+            a, v = model.alpha * model.values / s, model.sigma**2 * model.values / s
+            outer = model.sum(k * a**2) + model.sum(k * v) * model.sum(1 / s) / room
+            found[model.n][name] = float(outer)
+        else:
+            left.append((replace(model, start="scalar"), name, _trace(model, k)))
+    logs = log_determinants([m for m, *_ in left], [p.offsets for *_, p in left], scatter=False)
+    for (model, name, part), log in zip(left, logs, strict=True):
+        found[model.n][name] = float(part.weights @ log.mean + part.constant) / model.scale
+    return found
+
+
+def _determinant(model: Regression, low: Array | None) -> _Functional:
+    """ln det C^-1 Sigma_G, equations (7) to (9); `low` is the leading L at the lowest offsets."""
     c, d = model.values, model.dim
     log_c = float(model.sum(np.log(c)))
-    if model.n > critical_size(model):
-        return _Functional(offsets=1e-9 * c[None], weights=np.ones(1), constant=-log_c)
-    y = _LOW
-    offsets = np.array([(k * y) ** 2 for k in (1, 2, 3)])[:, None] * c
-    one, two, three = model.log_determinants(offsets, scatter=False).leading
+    if low is None:
+        return _Functional(offsets=1e-7 * c[None], weights=np.ones(1), constant=-log_c)
+    y, (one, two, three) = _LOW, low
     slope = (-5 * one + 8 * two - 3 * three) / (2 * y)
     at_zero = 3 * one - 3 * two + three
     if not slope > 0:
@@ -286,7 +333,7 @@ def _determinant(model: Regression) -> _Functional:
     normal = float((special.digamma(k / 2) + math.log(2)).sum()) - d * math.log(d) + d
     soft = math.log(y * slope / d)
     return _Functional(
-        offsets=offsets[:1],
+        offsets=_LOWEST[:1] * c,
         weights=np.ones(1),
         constant=at_zero - one - soft / 2 + normal - log_c,
         variance=2 * soft + float(special.polygamma(1, k / 2).sum()),
@@ -310,14 +357,16 @@ def _near(model: Regression) -> _Functional:
 
 def _root(model: Regression) -> _Functional:
     """tr (C^(1/2) Sigma_G C^(1/2))^(1/2): (5) by the trapezoidal rule in ln y."""
-    c, d, h = model.values, model.dim, 0.9
-    y = np.exp(np.arange(math.log(0.03 * c.min()), math.log(30 * c.max()) + h, h))
+    c, h, seen = model.values, 0.9, model.values > 0  # Sigma_G has nothing in the null space
+    least, rank = float(c[seen].min()), float(model.counts[seen].sum())
+    y = np.exp(np.arange(math.log(0.03 * least), math.log(30 * c.max()) + h, h))
     weights, q = h * y / math.pi, math.exp(-h)
     weights[[0, -1]] /= 1 - q  # both tails of the sum are geometric
-    rest = 2 * min(d, model.rows) * h * q / (1 - q) ** 2 * h * y[0] / math.pi
-    logs = float(model.sum(np.log(c))) - 2 * d * np.log(y)
+    rest = 2 * min(rank, model.rows) * h * q / (1 - q) ** 2 * h * y[0] / math.pi
+    logs = float((model.counts * np.log(np.where(seen, c, 1.0))).sum()) - 2 * rank * np.log(y)
+    offsets = np.where(seen, y[:, None] ** 2 / np.where(seen, c, 1.0), 1.0)
     constant = float(weights @ logs) + rest
-    return _Functional(offsets=y[:, None] ** 2 / c, weights=weights, constant=constant)
+    return _Functional(offsets=offsets, weights=weights, constant=constant)
 
 
 # -- criteria ----------------------------------------------------------------------------------
@@ -337,11 +386,11 @@ def _spread(laws: _Laws) -> Moments:
 
 def _wasserstein(laws: _Laws) -> Moments:
     """The square of W2, equation (4)."""
-    model, one = laws.model, np.ones_like(laws.model.values)
+    model = laws.model
     total = float(model.sum(model.values))
     mean, variance = laws.moments(trace=1.0, root=-2.0)
-    trace, added = _known_trace(laws, "trace", one)
-    shift = total + model.sigma**2 * _outer(model, one, trace)
+    _, added = _known_trace(laws, "trace", np.ones_like(model.values))
+    shift = total + model.sigma**2 * laws.slopes["trace"]
     return Moments(mean + added + total + shift / model.n, variance)
 
 
@@ -349,8 +398,8 @@ def _kl_to(laws: _Laws) -> Moments:
     """Equation (1)."""
     model, k = laws.model, 1 / laws.model.values
     mean, variance = laws.moments(relative=0.5, determinant=-0.5)
-    trace, added = _known_trace(laws, "relative", k)
-    shift = model.dim + model.sigma**2 * _outer(model, k, trace)
+    _, added = _known_trace(laws, "relative", k)
+    shift = model.dim + model.sigma**2 * laws.slopes["relative"]
     return Moments(mean + added / 2 - model.dim / 2 + shift / (2 * model.n), variance)
 
 
@@ -389,33 +438,43 @@ class _Forms(NamedTuple):
     training: float
 
 
-def _forms(model: Regression, bandwidth: float) -> _Forms:
-    width = np.full(len(model.values), bandwidth**2)
-    h = 1e-3 * bandwidth**2 / float(model.values.max())
-    around = width + np.array([h, -h, 0.0])[:, None] * model.values
-    up, down, middle = model.log_determinants(around).mean
-    once, twice = (
-        model.log_determinants(width[None], weight=k * h / model.n).mean[0] for k in (1, 2)
-    )
-    return _Forms((up - down) / (2 * h), (4 * once - 3 * middle - twice) / (2 * h))
+def _forms(models: Sequence[Regression], bandwidths: Sequence[float]) -> list[_Forms]:
+    """Slopes of L in the offset along C and in the weight of the sample covariance."""
+    offsets, weights, steps = [], [], []
+    for model, bandwidth in zip(models, bandwidths, strict=True):
+        h = _SLOPE * bandwidth**2 / float(model.values.max())
+        width = np.full(len(model.values), bandwidth**2)
+        offsets.append(width + h * np.array([1.0, -1.0, 0.0, 0.0])[:, None] * model.values)
+        weights.append(h / model.n * np.array([0.0, 0.0, 1.0, -1.0]))
+        steps.append(2 * h)
+    logs = log_determinants(models, offsets, weights)
+    return [
+        _Forms(*(float(up - down) / step for up, down in one.mean.reshape(2, 2)))
+        for one, step in zip(logs, steps, strict=True)
+    ]
 
 
-def likelihood_gap(model: Regression, bandwidth: float) -> float:
+def likelihood_gap(models: Sequence[Regression], bandwidths: Sequence[float]) -> list[float]:
     """Mean log density at training less at held-out points under the smoothed law, equation (6).
 
     Args:
-        model: any n, ridge and start.
-        bandwidth: eps > 0.
+        models: which differ in n alone.
+        bandwidths: eps > 0 of each.
 
     Returns:
-        the gap; NaN where the saddle that was found gives a negative one, which cannot be.
+        the gaps; NaN within one of n - 1 = d without ridge, where (7) of `equivalents` is void.
+
+    Reference: theory note (B18).
     """
-    fresh, training = _forms(model, bandwidth)
-    gap = float((1 + 1 / model.n) * fresh - training) / 2
-    return gap if gap >= 0 else math.nan
+    gaps = []
+    for model, form in zip(models, _forms(models, bandwidths), strict=True):
+        void = model.ridge == 0 and abs(model.rows - model.dim) < 1
+        gap = ((1 + 1 / model.n) * form.fresh - form.training) / 2
+        gaps.append(math.nan if void else gap)
+    return gaps
 
 
-def delta_log_ratio(model: Regression, n_original: float, std: float) -> float:
+def delta_log_ratio(models: Sequence[Regression], n_original: float, std: float) -> list[float]:
     """Heuristic for ln R_TG - ln R_OG, whose median decides the sign of the published Delta.
 
     Both overlaps as the random-energy model has them, equation (10); training points are seen
@@ -423,27 +482,44 @@ def delta_log_ratio(model: Regression, n_original: float, std: float) -> float:
     The overlaps of points with one another, which count at n near d, are left out.
 
     Args:
-        model: any n, ridge and start.
+        models: which differ in n alone.
         n_original: N.
         std: s of the kernel widths s n^(-1/d) and s N^(-1/d).
+
+    Reference: theory note (A10).
     """
-    widths = [std * size ** (-1 / model.dim) for size in (model.n, n_original)]
-    fresh, training = _forms(model, widths[0])
-    share = training / ((1 + 1 / model.n) * fresh)
-    one = _typical(model, widths[0], model.n, share)
-    return one - _typical(model, widths[1], n_original, 1.0)
+    dim = models[0].dim
+    own = [std * m.n ** (-1 / dim) for m in models]
+    forms = _forms(models, own)
+    shares = [f.training / ((1 + 1 / m.n) * f.fresh) for m, f in zip(models, forms, strict=True)]
+    near = _typical(models, own, [m.n for m in models], shares)
+    ones = [1.0] * len(models)
+    wide = [std * n_original ** (-1 / dim)] * len(models)
+    far = _typical(models, wide, [n_original] * len(models), ones)
+    return [one - other for one, other in zip(near, far, strict=True)]
 
 
-def _typical(model: Regression, width: float, size: float, share: float) -> float:
+def _typical(
+    models: Sequence[Regression],
+    widths: Sequence[float],
+    sizes: Sequence[float],
+    shares: Sequence[float],
+) -> list[float]:
     """ln R of `size` points of covariance share C, equation (10)."""
     t = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 25)])
-    offsets = width**2 + share * t[:, None] * model.values
-    k = model.log_determinants(offsets, scatter=False).leading
-    curve = interpolate.CubicSpline(np.log(t[1:]), (k[1:] - k[0]) / -2)
-    slope = curve(np.log(t[1:]), 1) / t[1:]
-    room = math.log(size) + (k[1:] - k[0]) / -2 - t[1:] * slope
-    normal = model.dim * math.log(2 * math.pi)
-    if room[-1] >= 0:
-        return -(normal + float(k[-1])) / 2
-    frozen = float(np.interp(0.0, -room, slope))
-    return -(normal + float(k[0])) / 2 + frozen - math.log(size)
+    offsets = [
+        width**2 + share * t[:, None] * model.values
+        for model, width, share in zip(models, widths, shares, strict=True)
+    ]
+    logs = log_determinants(models, offsets, scatter=False)
+    normal = models[0].dim * math.log(2 * math.pi)
+    found = []
+    for size, share, model, log in zip(sizes, shares, models, logs, strict=True):
+        k, slope = log.leading, log.slope @ (share * model.values) / -2
+        room = math.log(size) - (k - k[0]) / 2 - t * slope
+        if room[-1] >= 0:
+            found.append(-(normal + float(k[-1])) / 2)
+            continue
+        frozen = float(np.interp(0.0, -room, slope))
+        found.append(-(normal + float(k[0])) / 2 + frozen - math.log(size))
+    return found

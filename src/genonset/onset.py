@@ -20,6 +20,8 @@ of the maximum; phi = 1, or deviance over degrees of freedom where (1) does not 
 
     (3)  position(n) = (mean y_model - mean y_memorizer)/(mean y_oracle - mean y_memorizer)
 
+which is theory note (G1).
+
 *Quantiles*: the q-quantile, over replicates, of a statistic crosses a level. If the sign of the
 statistic is what (1) would be fitted to, q is the middle (g + c)/2; the size of the statistic,
 which the sign throws away, makes n* more precise. The quantile is that of Harrell and Davis,

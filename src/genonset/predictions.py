@@ -6,7 +6,8 @@ linear one-step model with one noise draw, on a C of full rank, every criterion 
     affinity_rate, kl_to_source, bures_wasserstein, spread_ratio, log_likelihood_gap   means
     kl_from_source                                                                     median
 
-is known for any spectrum, start and ridge (`one_step`); what is left out is of order 1/d, below
+is known for any spectrum, start and ridge (`one_step`), of a singular C the third to the fifth;
+what is left out is of order 1/d, below
 
     (1)  a tenth of the scatter between runs,
 
@@ -31,7 +32,6 @@ from numpy.typing import ArrayLike
 from genonset import distances, one_step, theory
 from genonset.criteria import CRITERIA
 from genonset.equivalents import Array, Regression
-from genonset.errors import ConfigError
 from genonset.experiment import floor_values
 from genonset.noise import NoiseProcess, at_horizon
 from genonset.onset import Censored, Onset
@@ -64,6 +64,7 @@ FORMS: dict[str, Form] = {
     "log_likelihood_gap": Form("theory", "mean"),
     "collapse_time": Form("limit", "median", 0.2),
 }
+_APART = ("log_likelihood_gap", "delta")
 SCATTER = 0.1
 """Equation (1), in standard deviations of a run."""
 
@@ -124,8 +125,7 @@ class Predictions:
     measurement: Measurement
     eigenvalues: Array
     model: Regression | None
-    _known: one_step.Table = field(default_factory=dict, repr=False)
-    _computed: one_step.Table = field(default_factory=dict, repr=False)
+    _known: dict[str, one_step.Table] = field(default_factory=dict, repr=False)
 
     def values(self, name: str, sizes: ArrayLike) -> Array:
         """The statistic of `FORMS` at sizes n; NaN where nothing is predicted."""
@@ -136,57 +136,41 @@ class Predictions:
         return self._curve(name, sizes, "median")
 
     def _curve(self, name: str, sizes: ArrayLike, statistic: str) -> Array:
-        n = np.atleast_1d(np.asarray(sizes, dtype=np.float64))
+        n = [float(one) for one in np.atleast_1d(sizes)]
         if name == "collapse_time":
             return np.array([self._collapse_time(one) for one in n])
-        assert self.model is not None
-        if name == "log_likelihood_gap":
-            return np.array([self._each(name, one, self._gap) for one in n])
-        if name == "delta":
-            return np.array([self._each(name, one, self._delta) for one in n])
-        for one in n:
-            known = self._known.setdefault(one, {})
-            if "spread_ratio" not in known:
-                known |= self._criteria(self.model, one)
-        return np.array([_statistic(name, self._known[one][name], statistic) for one in n])
+        table = self._known.setdefault(name if name in _APART else "", {})
+        new = [one for one in dict.fromkeys(n) if one not in table]
+        if new:
+            self._compute(name, new, table)
+        return np.array([_statistic(name, table[one][name], statistic) for one in n])
 
-    def _criteria(self, model: Regression, n: float) -> dict[str, one_step.Moments]:
-        """Every criterion of `one_step` at one n; nothing where its equations do not solve."""
-        try:
-            with np.errstate(all="ignore"):
-                found = one_step.criteria(model, [n], self._computed)
-        except (ConfigError, np.linalg.LinAlgError):
-            return dict.fromkeys(one_step.CRITERIA, one_step.NOTHING)
-        return {name: column[0] for name, column in found.items()}
-
-    def _each(self, name: str, n: float, criterion: Callable[[Regression], float]) -> float:
+    def _compute(self, name: str, sizes: list[float], table: one_step.Table) -> None:
+        """What is predicted at new sizes, all of them at once."""
         assert self.model is not None
-        known = self._known.setdefault(n, {})
-        if name not in known:
-            try:
-                with np.errstate(all="ignore"):
-                    value = criterion(replace(self.model, n=n))
-            except (ConfigError, np.linalg.LinAlgError):
-                value = math.nan
-            known[name] = one_step.Moments(value)
-        return known[name].mean
+        models = [replace(self.model, n=n) for n in sizes]
+        with np.errstate(all="ignore"):
+            if name == "log_likelihood_gap":
+                found = one_step.likelihood_gap(models, [self._width(n) for n in sizes])
+            elif name == "delta":
+                found = one_step.delta_log_ratio(
+                    models, self.measurement.n_original or 10_000, self._std
+                )
+            else:
+                one_step.criteria(self.model, sizes, table)
+                return
+        table |= {n: {name: one_step.Moments(v)} for n, v in zip(sizes, found, strict=True)}
 
     @property
     def _std(self) -> float:
         return math.sqrt(float(self.eigenvalues.mean()))
 
-    def _gap(self, model: Regression) -> float:
+    def _width(self, n: float) -> float:
         rule = self.measurement.bandwidth
-        if isinstance(rule, str):
-            name = "paper" if rule == "shared" else rule
-            dim = len(self.eigenvalues)
-            width = distances.kernel_bandwidth(name, round(model.n), dim, self._std)
-        else:
-            width = rule
-        return one_step.likelihood_gap(model, width)
-
-    def _delta(self, model: Regression) -> float:
-        return one_step.delta_log_ratio(model, self.measurement.n_original or 10_000, self._std)
+        if not isinstance(rule, str):
+            return rule
+        name = "paper" if rule == "shared" else rule
+        return distances.kernel_bandwidth(name, round(n), len(self.eigenvalues), self._std)
 
     def _collapse_time(self, n: float) -> float:
         """(D2) on the clock of the noise, which need not be Ornstein-Uhlenbeck."""
@@ -343,16 +327,18 @@ def _predictions(measurement: str) -> Predictions | None:
     values = at.source.build().eigenvalues.numpy()
     alpha, sigma = at_horizon(noise.build())
     names, model = {"collapse_time"}, None
-    full = values.min() > 1e-12 * values.max() and alpha > 0 and sigma > 0
-    if at.model.kind == "linear_one_step" and at.model.n_noise_draws == 1 and full:
+    noisy = alpha > 0 and sigma > 0
+    values = np.where(values > 1e-12 * values.max(), values, 0.0)
+    full = bool(values.min() > 0)
+    if at.model.kind == "linear_one_step" and at.model.n_noise_draws == 1 and noisy:
         own, counts = one_step.spectrum(values)
         model = Regression(
             values=own, counts=counts, alpha=alpha, sigma=sigma, n=3.0,
             ridge=at.model.ridge, start=at.model.start,
         )  # fmt: skip
-        names |= set(one_step.CRITERIA) | {"log_likelihood_gap"}
+        names |= set(one_step.CRITERIA if full else one_step.FINITE) | {"log_likelihood_gap"}
         names -= {"log_likelihood_gap"} if at.bandwidth == "cross_validated" else set()
-        names |= {"delta"} if at.bandwidth == "paper" else set()
+        names |= {"delta"} if at.bandwidth == "paper" and full else set()
     known = tuple(name for name in FORMS if name in names and name in at.measured)
     if not known:
         return None

@@ -349,7 +349,7 @@ def original_overlap_moments(
     Raises:
         ConfigError: for arguments out of range or of shapes that do not fit.
 
-    Reference: theory note (A5), (A6).
+    Reference: theory note (A5), (A6), (A6b).
     """
     if (spectrum is None) == (source_covariance is None):
         raise ConfigError("Exactly one of spectrum and source_covariance is needed.")
@@ -705,7 +705,7 @@ def one_step_critical_size(
     Raises:
         ConfigError: for arguments out of range.
 
-    Reference: theory note (B4), (B11), (C2).
+    Reference: theory note (B4), (B11).
     """
     c = _spectrum(dim, spectrum)
     draws = _numbers("n_noise_draws", n_noise_draws, _SIZE)
@@ -737,7 +737,7 @@ def one_step_log_determinant_excess(gamma: ArrayLike, u: ArrayLike) -> Array:
     Raises:
         ConfigError: for gamma <= 1 or u <= 0.
 
-    Reference: theory note (B4).
+    Reference: theory note (B4b).
     """
     gamma, u = _gamma_and_u(gamma, u, _ABOVE_ONE)
     return _excess(gamma, u)
@@ -1028,7 +1028,7 @@ def one_step_quadratic_forms(
     Raises:
         ConfigError: for arguments out of range.
 
-    Reference: theory note (B12), with (B10) solved by (B5).
+    Reference: theory note (B12), solved by (B5).
     """
     gamma, u = _gamma_and_u(gamma, u, _ABOVE_ONE)
     eps = _numbers("bandwidth", bandwidth, _POSITIVE)
@@ -1268,7 +1268,7 @@ def effective_rank(spectrum: ArrayLike) -> Array:
     Raises:
         ConfigError: for a spectrum that is negative, empty or zero.
 
-    Reference: theory note, section 3; Koltchinskii and Lounici 2017, Bernoulli 23, 110.
+    Reference: theory note (C3); Koltchinskii and Lounici 2017, Bernoulli 23, 110.
     """
     c = _eigenvalues(spectrum)
     return c.sum(-1) / c.max(-1)
@@ -1288,7 +1288,7 @@ def participation_ratio(spectrum: ArrayLike) -> Array:
     Raises:
         ConfigError: for a spectrum that is negative, empty or zero.
 
-    Reference: theory note, section 3.
+    Reference: theory note (C3).
     """
     c = _eigenvalues(spectrum)
     c = c / c.max(-1, keepdims=True)
@@ -1550,7 +1550,7 @@ def relaxation_time(largest_eigenvalue: ArrayLike, noise_scale: ArrayLike = 1.0)
     Raises:
         ConfigError: for arguments that are not positive.
 
-    Reference: theory note, section 11; Halder and Pehlevan, section 2.3.
+    Reference: theory note (D8); Halder and Pehlevan, section 2.3.
     """
     top, scale = _broadcast(
         largest_eigenvalue=_numbers("largest_eigenvalue", largest_eigenvalue, _POSITIVE),
@@ -1735,7 +1735,7 @@ def sample_covariance_kl_rate(gamma: ArrayLike) -> Divergences:
     Raises:
         ConfigError: for gamma <= 0.
 
-    Reference: theory note (E9).
+    Reference: theory note (E9b).
     """
     gamma = _numbers("gamma", gamma, _RATIO)
     inside = np.where(gamma > 1, gamma, 2.0)
@@ -1764,7 +1764,7 @@ def sample_overlap(gamma: ArrayLike) -> Array:
     Raises:
         ConfigError: for gamma <= 0.
 
-    Reference: theory note, sections 5 and 11.
+    Reference: theory note (E10).
     """
     gamma = _numbers("gamma", gamma, _RATIO)
     ratio = np.minimum(gamma, 1 / gamma)

@@ -147,11 +147,14 @@ def test_both_may_lie_beyond_the_sizes():
     assert below.within(Onset(**base | {"censored": "no", "onset": 7.0})) is False
 
 
-@pytest.mark.parametrize("change", [
-    {"model.n_noise_draws": 2},
-    {"source.spectrum": {"kind": "low_rank", "rank": 2}},
+FINITE = ("bures_wasserstein", "spread_ratio", "log_likelihood_gap", "collapse_time")
+
+
+@pytest.mark.parametrize(("change", "names"), [
+    ({"model.n_noise_draws": 2}, ("collapse_time",)),
+    ({"source.spectrum": {"kind": "low_rank", "rank": 2}}, FINITE),
 ])  # fmt: skip
-def test_nothing_is_predicted_of_another_model(results, change):
+def test_what_is_predicted_of_another_model(results, change, names):
     options = results.sweep.model_dump(mode="json", exclude_none=True)
     for path, value in change.items():
         table, key = path.split(".")
@@ -159,7 +162,9 @@ def test_nothing_is_predicted_of_another_model(results, change):
     at = Sweep.from_options(options).measurement({})
     found = predictions(at)
     assert found is not None
-    assert found.names == ("collapse_time",)
+    assert found.names == names
+    for name in names:
+        assert np.isfinite(found.values(name, [20, 40])).all()
 
 
 def test_the_chance_level_is_that_of_the_largest_of_many():
