@@ -383,7 +383,7 @@ def test_other_modes_are_converted_only_when_asked(tmp_path, mode):
     said = refusal(tmp_path, read_images, tmp_path)
     assert f"1 of {mode} 6 x 4" in said
     assert "1 of RGB 6 x 4" in said
-    assert "colour=True makes every image RGB, colour=False grey" in said
+    assert "--colour, or colour=True, makes every image RGB, --grey, or colour=False" in said
     assert read_images(tmp_path, colour=True).shape == (2, 3, 4, 6)
     assert read_images(tmp_path, colour=False).shape == (2, 1, 4, 6)
     np.testing.assert_allclose(
@@ -396,6 +396,28 @@ def test_palette_with_transparency_is_converted_without_a_warning(tmp_path):
         palette = Image.fromarray(colours(seed).astype(np.uint8)).convert("P")
         palette.save(tmp_path / f"{seed}.png", transparency=b"\x00\x80")
     assert read_images(tmp_path, colour=True).shape == (2, 3, 4, 6)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_read_as_a_viewer_shows_them(tmp_path, orientation):
+    """A camera stores how it was held; the pixels of equal pictures are then equal."""
+    shown = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    stored = {
+        1: shown,
+        2: shown[:, ::-1],
+        3: shown[::-1, ::-1],
+        4: shown[::-1],
+        5: shown.T,
+        6: shown.T[::-1],
+        7: shown.T[::-1, ::-1],
+        8: shown.T[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / "b.png")
+    a, b = read_images(tmp_path)
+    assert torch.equal(a, b)
 
 
 def test_sixteen_bit_images_are_never_converted(tmp_path):

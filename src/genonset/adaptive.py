@@ -25,8 +25,8 @@ With S the error of ln n* that one cell leaves, batches go to
     (3)  x* + delta (-1, 1, -1/2, 1/2, ...),    delta = 3/2 S min(1, 4/sqrt(m)) within [0.09, 0.7],
 
 m the number of cells: wide enough to know the slope, and ever narrower, as the curve is bent and
-what its bend does to n* goes with delta². x* moves by at most 1/2 a batch. A statistic with nothing
-but a sign is fitted by (1) alone, delta = 3/2 w.
+what its bend does to n* goes with delta². x* moves by at most 1/2 a batch. A statistic with
+nothing but a sign is fitted by (1) alone, delta = 3/2 w.
 
 The interval is the bootstrap's over cells, which are independent: cell i of a sequence is
 replicate i, so that no two share a draw. Every resample is fitted with h = 1.4, 2 and 2.8 delta,
@@ -34,9 +34,9 @@ so that the interval also holds what the choice of h leaves open. It is looked a
 cells have grown by a quarter, and the sequence ends where it is as narrow as wished at two looks
 running: ending at the first would pick intervals that are too narrow by chance.
 
-Sizes are a lattice, sixteen to a factor two, which nothing leaves: a crossing outside ends censored.
-Everything is a function of the spec and of the results of whole batches, never of how many workers
-run them.
+Sizes are a lattice, sixteen to a factor two, which nothing leaves: a crossing outside ends
+censored. Everything is a function of the spec and of the results of whole batches, never of how
+many workers run them.
 
 Reference: Horstein 1963, IEEE Trans. Inf. Theory 9, 136, for a search by
 posterior quantiles; Cleveland 1979, JASA 74, 829, for (2).

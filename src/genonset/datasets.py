@@ -571,8 +571,8 @@ def read_named_images(
         raise DataError(
             f"{_quote(folder)}: all images must have one size, and one mode, grey (L) or RGB. "
             f"Found:\n{_listed(seen)}\n"
-            "Modes: colour=True makes every image RGB, colour=False grey (transparency is "
-            "dropped; 16-bit and floating-point images are not converted).\n"
+            "Modes: --colour, or colour=True, makes every image RGB, --grey, or colour=False, "
+            "grey (transparency is dropped; 16-bit and floating-point images are not converted).\n"
             "Sizes: resize copies first, e.g. PIL.Image.open(file).resize((32, 32)).save(copy)."
         )
     points = _signed(np.stack([pixels for pixels in decoded if pixels is not None]))
@@ -623,7 +623,7 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterable[Path]:
 
 def _decode(file: Path, colour: bool | None) -> tuple[str, np.ndarray | None]:
     """Mode and size of an image, and its pixels (channels, height, width) if they are accepted."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
         opened = Image.open(file, formats=_IMAGE_FORMATS)
@@ -631,6 +631,8 @@ def _decode(file: Path, colour: bool | None) -> tuple[str, np.ndarray | None]:
         size = f"{image.width} x {image.height}"
         if image.width * image.height > _MAX_PIXELS:
             raise DataError(f"{size} pixels are more than this program opens ({_MAX_PIXELS:,})")
+        ImageOps.exif_transpose(image, in_place=True)  # as a viewer shows it
+        size = f"{image.width} x {image.height}"
         mode = "L" if image.mode == "1" else image.mode
         if colour is not None and image.mode in _CONVERTIBLE:
             mode = "RGB" if colour else "L"

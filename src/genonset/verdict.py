@@ -1912,8 +1912,8 @@ def _notes(
         )
     if duplicates.near_training:
         yield (
-            f"{duplicates.near_training} training points are near-duplicates of another one; the "
-            "gap ratio counts each group once."
+            f"Near-duplicates of another training point: {duplicates.near_training} in the "
+            "training set; the gap ratio counts each group once."
         )
     if duplicates.overlap:
         yield (
