@@ -22,11 +22,11 @@ priori N(0, 1) so that few cells give a line; the law of e is that of the residu
 the (1 - c/2)-quantile of D (or its mean, for a criterion read between its poles) rises through 0.
 With S the error of ln n* that one cell leaves, batches go to
 
-    (3)  x* + delta (-1, 1, -1/2, 1/2, ...),    delta = 3/2 S min(1, 4/sqrt(m)) within [0.09, 0.7],
+    (3)  x* + delta (-1, 1, -1/2, 1/2, ...),    0.09 <= delta <= 3/2 S and 0.7,
 
-m the number of cells: wide enough to know the slope, and ever narrower, as the curve is bent and
-what its bend does to n* goes with delta². x* moves by at most 1/2 a batch. A statistic with
-nothing but a sign is fitted by (1) alone, delta = 3/2 w.
+and delta is as small as lets the cells within 2 delta know the slope to a sixth: what the bend of
+the curve does to n* goes with delta², and gets smaller as the cells get many. x* moves by at most
+1/2 a batch. A statistic with nothing but a sign is fitted by (1) alone, delta = 3/2 w.
 
 The interval is the bootstrap's over cells, which are independent: cell i of a sequence is
 replicate i, so that no two share a draw. Every resample is fitted with h = 1.4, 2 and 2.8 delta,
@@ -65,6 +65,7 @@ _MARGIN = 1.5  # how far beyond the ends ln n* may lie a priori
 _LAPSE = 0.01  # of (1)
 _NARROW = 0.5  # standard deviation of ln n* at which the search ends
 _REACH = (0.09, 0.7)  # of delta in (3)
+_SLOPE = 6.0  # how many standard errors the slope is to have
 _CURVATURE = 1.0  # standard deviation of b_2/b_1 in (2) a priori
 _OFFSETS = (-1.0, 1.0, -0.5, 0.5)
 _HUBER = 1.345
@@ -288,13 +289,18 @@ def _located(x: Array, found: Statistic, belief: Belief) -> list[_Local]:
         fits.append(local)
         if k < 3:
             centre += float(np.clip(local.root - centre, -0.5, 0.5))
-            delta = _delta(local, len(d))
+            delta = _delta(local)
     return fits[3:]
 
 
-def _delta(local: _Local, n_cells: int) -> float:
-    """Of (3)."""
-    return float(np.clip(1.5 * local.error * min(1.0, 4 / math.sqrt(n_cells)), *_REACH))
+def _delta(local: _Local) -> float:
+    """Of (3); the widest where the curve does not rise."""
+    if not math.isfinite(local.error):
+        return _REACH[1]
+    offsets = local.kernel @ local.basis[:, 1] ** 2
+    known = math.sqrt(offsets) / (_SLOPE * local.error)  # as h^(3/2) where cells lie evenly
+    enough = local.half / _SPANS[1] / known ** (2 / 3)
+    return float(np.clip(min(1.5 * local.error, enough), *_REACH))
 
 
 # The next batch, and the end
@@ -320,7 +326,7 @@ def next_sizes(x: Array, found: Statistic, sizes: Array, *, batch: int) -> list[
         else:
             local = fits[1]
             centre = local.centre + float(np.clip(local.root - local.centre, -0.5, 0.5))
-            delta = _delta(local, int(np.isfinite(found.d).sum()))
+            delta = _delta(local)
         places = len(x) + np.arange(batch)
         wanted = centre + delta * np.array(_OFFSETS)[places % len(_OFFSETS)]
     nearest = np.abs(log_sizes - wanted[:, None]).argmin(1)
