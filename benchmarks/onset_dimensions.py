@@ -13,8 +13,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from genonset import theory
+from genonset.criteria import CRITERIA
 from genonset.figures import curve
 from genonset.predictions import FORMS, predictions
 from genonset.spec import label
@@ -102,32 +104,54 @@ def slopes(name: str, rows: list[dict]) -> None:
         print(f"  {name:20} {family:16} {len(known)} onsets: n* ~ {', '.join(words)}")
 
 
-def draw(found: dict[str, list[dict]], path: Path) -> None:
-    """Predicted n* along, measured n* with its interval up, one panel a criterion."""
-    from matplotlib.figure import Figure
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#AA5E93", "#E69F00"]
 
-    shown = {name: rows for name, rows in found.items() if rows}
-    figure = Figure(figsize=(9.6, 2.9 * ((len(shown) + 2) // 3)), layout="constrained")
-    colours = ["#0072B2", "#D55E00", "#009E73", "#AA5E93", "#E69F00"]
+
+def draw(found: dict[str, list[dict]], path: Path) -> None:
+    """Predicted n* along, measured n* with its interval up, one panel a criterion, where at least
+    three settings have both."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    both = {
+        name: [row for row in rows if row["predicted"].onset and row["measured"].onset]
+        for name, rows in found.items()
+    }
+    shown = {name: rows for name, rows in both.items() if len(rows) > 2}
+    every = [row for rows in shown.values() for row in rows]
+    words = list(dict.fromkeys(spectrum_words(row) for row in every))
+    figure = Figure(figsize=(9.6, 3.1 * ((len(shown) + 2) // 3)), layout="constrained")
     for k, (name, rows) in enumerate(shown.items()):
         axes = figure.add_subplot((len(shown) + 2) // 3, 3, k + 1)
-        kinds = list({str(row["setting"]["source.spectrum"]): None for row in rows})
         ends = []
         for row in rows:
             x, m = row["predicted"].onset, row["measured"]
-            if x is None or m.onset is None:
-                continue
             low, high = m.low or m.onset, m.high or m.onset
-            colour = colours[kinds.index(str(row["setting"]["source.spectrum"])) % 5]
-            axes.errorbar([x], [m.onset], [[m.onset - low], [high - m.onset]], fmt="o", ms=3.5,
-                          lw=1, color=colour)  # fmt: skip
+            axes.errorbar(x, m.onset, [[m.onset - low], [high - m.onset]], fmt="o", ms=3.5, lw=1,
+                          color=COLOURS[words.index(spectrum_words(row))])  # fmt: skip
             ends += [x, low, high]
-        if ends:
-            axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#333333", lw=0.8)
-        axes.set(xscale="log", yscale="log", xlabel="predicted n*", ylabel="measured n*")
-        axes.set_title(f"{name} ({FORMS[name].kind})", loc="left", fontsize=9, weight="bold")
+        line = [0.9 * min(ends), 1.1 * max(ends)]
+        axes.plot(line, line, color="#333333", lw=0.8, zorder=1)
+        axes.set(xscale="log", yscale="log", xlim=line, ylim=line)
+        axes.set(xlabel="predicted n*", ylabel="measured n*, 95 %")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
+        axes.set_title(f"{CRITERIA[name].title} ({FORMS[name].kind})", loc="left", fontsize=9,
+                       weight="bold")  # fmt: skip
         axes.grid(color="#e4e4e4", lw=0.6)
+    colours = COLOURS[: len(words)]
+    points = [Line2D([], [], color=colour, marker="o", ls="") for colour in colours]
+    figure.legend(points, words, loc="outside upper left", ncols=len(words), frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def spectrum_words(row: dict) -> str:
+    options = row["setting"]["source.spectrum"]
+    if options["kind"] == "low_rank":
+        return f"{options['rank']} of {options['variance']:g} over {options['floor']:g}"
+    return f"$k^{{-{options['exponent']:g}}}$" if options["exponent"] else "flat"
 
 
 if __name__ == "__main__":

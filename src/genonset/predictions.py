@@ -102,7 +102,10 @@ class PredictedOnset:
         if measured.blind or (measured.censored == "no" and ends == (None, None)):
             return None
         if self.onset is None:
-            return None if self.censored == "no" else measured.censored == self.censored
+            if "no" in (self.censored, measured.censored):
+                ends = {"below": measured.low is None, "above": measured.high is None}
+                return ends.get(self.censored)
+            return measured.censored == self.censored
         if ends == (None, None):
             sizes = [p.n for p in measured.points]
             above = measured.censored == "above"
@@ -198,7 +201,7 @@ class Predictions:
             return None
         kind = FORMS[name].kind
         if name == "delta":
-            note = "heuristic, 0.6 to 2.8 times the measured n* at d = 8 to 100"
+            note = "heuristic, 0.4 to 3.6 times the measured n* at d = 8 to 256"
             found = _crossing(lambda n: -self.values(name, n), sizes, reach=4.0)
         elif name == "log_likelihood_gap":
             if poles is None:

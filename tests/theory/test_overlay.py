@@ -144,7 +144,10 @@ def test_both_may_lie_beyond_the_sizes():
     base = Onset.undetermined("").__dict__ | {"points": (point,), "high": 8.0}
     below = PredictedOnset(onset=None, kind="theory", note="", censored="below")
     assert below.within(Onset(**base | {"censored": "below"})) is True
-    assert below.within(Onset(**base | {"censored": "no", "onset": 7.0})) is False
+    assert below.within(Onset(**base | {"censored": "above", "high": None})) is False
+    measured = base | {"censored": "no", "onset": 7.0}
+    assert below.within(Onset(**measured)) is True  # its interval is open below as well
+    assert below.within(Onset(**measured | {"low": 6.5})) is False
 
 
 FINITE = ("bures_wasserstein", "spread_ratio", "log_likelihood_gap", "collapse_time")
