@@ -376,7 +376,7 @@ def test_a_held_out_set_that_overlaps_training_never_clears_a_generator():
         found = genonset.audit(generated, training, leaking)
         assert found.verdict == "undecided"
         assert f"{shared} of 100 held-out points equal" in found.sentence
-        assert "--drop-overlap" in found.sentence
+        assert ("--drop-overlap" in found.sentence) == (found.duplicates.overlap < 100)
     assert genonset.audit(generated, training, held_out).verdict == "copying"
 
 
@@ -623,3 +623,52 @@ def test_near_twins_of_what_was_copied_are_seen_in_large_sets(monkeypatch):
     generated = training[:20] + 1e-3 * gaussian(20, 16, "near")
     monkeypatch.setattr(verdict, "SEARCHED", 40)
     assert genonset.audit(generated, training, held_out).copying.memorized_fraction == 1
+
+
+def test_what_the_coordinates_do_not_see_is_said():
+    """Columns in units of their own, columns that are constant, images by their pixels."""
+    generated, training, held_out = three(60, 100, 4, "units")
+    scale = torch.tensor([1.0, 1.0, 1.0, 1e4], dtype=torch.float64)
+    wide = [x * scale for x in (generated, training, held_out)]
+    found = genonset.audit(*wide)
+    assert any("the widest alone" in note for note in found.notes)
+    assert not any("the widest" in n for n in genonset.audit(generated, training, held_out).notes)
+    assert not any("the widest" in n for n in genonset.audit(*wide, features="standardized").notes)
+    for x in wide:
+        x[:, 0] = 7
+    wide[0][:9, 0] = 8
+    notes = genonset.audit(*wide, features="standardized").notes
+    assert any("1 columns are constant" in n and "9 samples have another" in n for n in notes)
+    pictures = [x.repeat(1, 4).reshape(-1, 1, 4, 4) for x in (generated, training, held_out)]
+    assert verdict.UNSEEN in genonset.audit(*pictures).notes
+    assert verdict.UNSEEN not in genonset.audit(*pictures, robust=True).notes
+
+
+def test_tables_with_named_columns_are_standardized_as_files_are():
+    import pandas
+
+    tables = [pandas.DataFrame(x.numpy(), columns=list("abc")) for x in three(40, 60, 3, "table")]
+    assert genonset.audit(*tables).settings["features"] == "standardized"
+    assert genonset.audit(*(t.to_numpy() for t in tables)).settings["features"] == "pixels"
+
+
+def test_intervals_and_least_p_values_of_few_samples_agree_with_the_numbers():
+    generated, training, held_out = three(5, 30, 16, "few")
+    generated[:] = training[:5]
+    found = genonset.audit(generated, training, held_out)
+    assert found.train_bias.share == found.train_bias.high == 1
+    assert found.copying.p_value == pytest.approx(math.comb(30, 5) / math.comb(60, 5))
+    assert any(f"can have is {found.copying.p_value:.2g}," in note for note in found.notes)
+
+
+def test_samples_at_points_of_both_sets_are_near_both():
+    generated, training, held_out = three(30, 50, 8, "both")
+    held_out[:10] = training[:10]
+    generated[:10] = training[:10]
+    found = genonset.audit(generated, training, held_out).copying
+    assert found.near_training == found.near_held_out == 10
+
+
+def test_paths_are_refused_with_the_way_to_pass_them():
+    _, training, held_out = three(30, 50, 8, "refused")
+    refused("audit_files", "samples.npy", training, held_out)

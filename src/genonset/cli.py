@@ -474,7 +474,10 @@ def audit(
     power: Annotated[bool, typer.Option("--power", help="The whole power curve.")] = False,
     fail_on: Annotated[
         list[str] | None,
-        typer.Option(help="Exit with 3 if this is the verdict, such as copying; may be repeated."),
+        typer.Option(
+            help="Exit with 3 if this is the verdict, such as copying, or, with identical, if any "
+            "sample equals a training point; may be repeated."
+        ),
     ] = None,
     allow_mixed_units: Annotated[
         bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
@@ -497,9 +500,10 @@ def audit(
     from genonset.report import point_name, write_flagged, write_report
     from genonset.verdict import REGIMES, audit_files
 
-    unknown = [name for name in fail_on or () if name not in REGIMES]
+    accepted = (*REGIMES, "identical")
+    unknown = [name for name in fail_on or () if name not in accepted]
     if unknown:
-        raise ConfigError(f"--fail-on takes one of {', '.join(REGIMES)}, got {unknown[0]!r}.")
+        raise ConfigError(f"--fail-on takes one of {', '.join(accepted)}, got {unknown[0]!r}.")
     with _err.status("Searching every view of the images" if robust else "Comparing"):
         verdict = audit_files(
             generated,
@@ -530,7 +534,8 @@ def audit(
         if verdict.copying.flagged:
             _say(f"Flagged samples, by name: {table}")
         _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
-    if verdict.verdict in (fail_on or ()):
+    found = {verdict.verdict, *(["identical"] if verdict.copying.identical else [])}
+    if found.intersection(fail_on or ()):
         raise typer.Exit(3)
 
 
@@ -548,10 +553,10 @@ def _tell_verdict(verdict: "Verdict") -> None:
 def _next_audit(verdict: "Verdict", planned: bool) -> str:
     if "held_out" not in verdict.inputs:
         return "Next: train on a random half, and pass the other half as --held-out."
-    from genonset.report import unseen_changes
+    from genonset.verdict import UNSEEN
 
-    if unseen_changes(verdict):
-        return f"Next: the same command with --robust. {unseen_changes(verdict)}"
+    if UNSEEN in verdict.notes:
+        return "Next: the same command with --robust."
     return (
         "Next: open the report and look at the worst samples."
         if planned

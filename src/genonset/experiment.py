@@ -42,7 +42,8 @@ from genonset.criteria import (
 from genonset.datasets import Dataset, Indices
 from genonset.distances import Smoothed
 from genonset.errors import CheckpointError, ConfigError, StoreError
-from genonset.gallery import Gallery, hang, is_image
+from genonset.features import is_image
+from genonset.gallery import Gallery, hang
 from genonset.samplers import Sampler
 from genonset.sources import Empirical, Gaussian, GaussianMixture, Source
 from genonset.spec import (

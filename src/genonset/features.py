@@ -127,6 +127,15 @@ def _principal(pool: Sequence[Tensor], k: int) -> Map:
     return lambda x: (flatten(x) - mean) @ axes
 
 
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Whether points of a shape are pictures: (h, w), or one or three channels of it.
+
+    >>> is_image((1, 8, 8)), is_image((64,)), is_image((2, 8, 8))
+    (True, False, False)
+    """
+    return len(shape) in (2, 3) and shape[:-2] in ((), (1,), (3,)) and min(shape[-2:]) >= 4
+
+
 def as_images(points: Tensor, what: str) -> Tensor:
     """Images as float64, shape (n, channels, height, width).
 

@@ -87,15 +87,6 @@ class Gallery:
         return cls(shape=tuple(held["shape"]), strips=strips, n_samples=held["n_samples"])
 
 
-def is_image(shape: tuple[int, ...]) -> bool:
-    """Whether points of a shape are pictures: (h, w), or one or three channels of it.
-
-    >>> is_image((1, 8, 8)), is_image((64,)), is_image((2, 8, 8))
-    (True, False, False)
-    """
-    return len(shape) in (2, 3) and shape[:-2] in ((), (1,), (3,)) and min(shape[-2:]) >= 4
-
-
 def hang(
     world: Dataset, training: Vectors, rows: Indices, samples: Mapping[str, Vectors]
 ) -> Gallery | None:

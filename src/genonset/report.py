@@ -28,6 +28,7 @@ from genonset.datasets import Dataset
 from genonset.errors import DataError
 from genonset.estimates import bracket, wilson
 from genonset.experiment import build, eigenvalues
+from genonset.features import is_image
 from genonset.figures import (
     TOGETHER,
     Drawn,
@@ -39,7 +40,6 @@ from genonset.figures import (
     save_figures,
     write_file,
 )
-from genonset.gallery import is_image
 from genonset.noise import at_horizon
 from genonset.sources import Source
 from genonset.spec import Measurement, label
@@ -653,7 +653,6 @@ def write_report(verdict: Verdict, path: str | Path) -> Path:
         "classes": classes,
         "gallery": list(_gallery(verdict, worst)),
         "flagged": list(_flagged(verdict)),
-        "unseen": unseen_changes(verdict),
         "n_samples": verdict.inputs["generated"].n,
         "coordinates": _coordinates(verdict, worst),
         "numbers": list(_numbers(verdict)),
@@ -679,13 +678,11 @@ def _audit_facts(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def _worst_first(verdict: Verdict) -> list[int]:
-    """Samples by how they compare: flagged ones by distance, then others by distance ratio."""
-    evidence = verdict.evidence
-    other = evidence.to_held_out
-    ratio = evidence.to_training if other is None else evidence.to_training / (other + 1e-300)
+    """Samples by their distance to training points: flagged ones first, then others."""
     flagged = [f.index for f in verdict.copying.flagged]
     seen = set(flagged)
-    others = [k for k in ratio.argsort(stable=True).tolist() if k not in seen]
+    order = verdict.evidence.to_training.argsort(stable=True).tolist()
+    others = [k for k in order if k not in seen]
     return [*flagged[:FLAGGED], *others[: max(UNFLAGGED, GALLERY - len(flagged))]]
 
 
@@ -742,17 +739,6 @@ def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]
                 for role, row, distance in parts
             ],
         }
-
-
-def unseen_changes(verdict: Verdict) -> str:
-    """What a plain comparison of images cannot see; nothing to say of any other."""
-    how = verdict.settings["features"], verdict.settings["robust"]
-    if how != ("pixels", False) or not is_image(verdict.inputs["training"].shape):
-        return ""
-    return (
-        "Images were compared pixel by pixel: copies that were flipped, shifted, cropped or "
-        "brightened are found with --robust."
-    )
 
 
 ROLE_WORDS = {

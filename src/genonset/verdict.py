@@ -89,7 +89,7 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, subset_sum_tail, wilson
-from genonset.features import as_images, coordinates, represent
+from genonset.features import as_images, coordinates, is_image, represent
 from genonset.neighbors import Points, as_rows, distinct, nearest
 from genonset.tensors import Vectors, extent, from_array, parts, taken
 from genonset.views import Views
@@ -660,15 +660,15 @@ class Plan:
 
     def __str__(self) -> str:
         ways = [
-            f"{number} {what}"
+            what.format(number)
             for number, what in (
-                (self.n_generated, "samples"),
-                (self.n_held_out, "training and as many held-out points"),
+                (self.n_generated, "{} samples beside the real points there are"),
+                (self.n_held_out, "{0} training and {0} held-out points beside the samples"),
             )
             if number is not None
         ]
         return (
-            f"Plan: to find copies in {percent(self.share)} of the samples with probability "
+            f"Plan: to find close copies in {percent(self.share)} of the samples with probability "
             f"{self.power:g} takes {', or '.join(ways) or 'more points than are in sight'}."
         )
 
@@ -781,10 +781,15 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+Given = Any
+"""Points as a user has them: an array or tensor of shape (n, *shape), or a table of numbers with
+named columns, as pandas and polars make them."""
+
+
 def audit(
-    generated: Points,
-    training: Points,
-    held_out: Points | None = None,
+    generated: Given,
+    training: Given,
+    held_out: Given | None = None,
     *,
     seed: int = 0,
     n_permutations: int = 10_000,
@@ -808,7 +813,8 @@ def audit(
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
         features: the coordinates that are compared, as `genonset.features.represent` takes them;
-            "pixels" by default, "lowpass" in a robust search.
+            by default "pixels", of tables with named columns "standardized", and in a robust
+            search "lowpass".
         robust: search images through the views of `genonset.views`: flipped, shifted, cropped.
             The features are then those of the search alone; quality is that of the pixels.
 
@@ -828,7 +834,8 @@ def audit(
         )
     sets = _sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    features = features or ("lowpass" if robust else "pixels")
+    tables = all(hasattr(x, "columns") for x in (generated, training))
+    features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
     rows = {name: _rows(points) for name, points in seen.items()}
@@ -863,9 +870,10 @@ def audit(
         sentence=_sentence(
             found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
         ),
-        reasons=tuple(_reasons(copied, bias, quality, strength, significance)),
+        reasons=tuple(_reasons(copied, bias, quality, strength, significance, search.gap)),
         notes=(
-            *_notes(facts, duplicates, held_out_copies, significance),
+            *_notes(facts, duplicates, held_out_copies),
+            *_blind_spots(sets, features, robust),
             *(f"Units: {w}." for w in warned),
         ),
         copying=copied,
@@ -1166,7 +1174,7 @@ class _Search:
         at_least = 0
         if self.pool is not None:
             p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
-            near_held_out = int((near & ~self.in_training[where]).sum())
+            near_held_out = int((near & self.in_held_out[where]).sum())
             if p_value <= significance * _ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
@@ -1282,8 +1290,8 @@ class _Search:
         return TrainBias(
             p_value=test.p_value,
             share=test.share,
-            low=low,
-            high=high,
+            low=min(low, test.share),
+            high=max(high, test.share),
             expected=len(mine) / len(counts),
             z=test.z,
             excess=test.excess,
@@ -1690,7 +1698,7 @@ def _smallest(reached: Callable[[int], float], power: float, start: int) -> int 
 # Words
 
 
-def _sets(generated: Points, training: Points, held_out: Points | None) -> dict[str, Tensor]:
+def _sets(generated: Given, training: Given, held_out: Given | None) -> dict[str, Tensor]:
     """The sets as tensors of one shape, in the number type they came in."""
     given = {"generated": generated, "training": training}
     if held_out is not None:
@@ -1731,6 +1739,11 @@ def _as_tensor(name: str, values: object) -> Tensor:
             )
         rare = values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64)
         return (values.to(torch.int64) if rare else values).detach().cpu()
+    if isinstance(values, str | Path):
+        raise DataError(
+            f"{name}: a path is not read here; genonset.verdict.audit_files takes paths of "
+            "folders, arrays and tables, as genonset audit does."
+        )
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise DataError(
@@ -1816,7 +1829,9 @@ def _sentence(
     elif overlap:
         undecided = (
             f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
-            "hide the copies of it. Leave them out (--drop-overlap), or hold out other data."
+            "hide the copies of it. "
+            + ("Leave them out (--drop-overlap), or hold" if overlap < n_held_out else "Hold")
+            + " out other data."
         )
     words = {
         "copying": f"copying: {near} are near-duplicates of training points, against "
@@ -1828,8 +1843,8 @@ def _sentence(
         f"{quality.sliced_wasserstein:.3g} from held-out points, and training points only "
         f"{none_to(quality.control, 0.0):.3g} (sliced Wasserstein).",
         "generalizing": f"generalizing: the samples lie no nearer to training points than to "
-        f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and copies "
-        f"in a tenth of them would have been found with probability "
+        f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and close "
+        f"copies in a tenth of them would have been found with probability "
         f"{none_to(power.probability, 0):.2f}.",
         "undecided": undecided,
     }[found]
@@ -1837,9 +1852,15 @@ def _sentence(
 
 
 def _reasons(
-    copied: Copying, bias: TrainBias, quality: Quality, power: Power, significance: float
+    copied: Copying,
+    bias: TrainBias,
+    quality: Quality,
+    power: Power,
+    significance: float,
+    bound: float,
 ) -> Iterator[str]:
-    """What the verdict rests on, one statement each."""
+    """What the verdict rests on, one statement each; `bound` is that of (8)."""
+    gap = f", or {1 / bound:.2g} times nearer than to any other" if bound else ""
     chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
     if copied.p_value is None:
         yield (
@@ -1855,8 +1876,8 @@ def _reasons(
     else:
         yield (
             f"Copying: {copied.near_training} samples are near-duplicates of a training point and "
-            f"{copied.near_held_out} of a held-out point (scale {copied.scale:.4g}); p = "
-            f"{p_text(copied.p_value)}, level {significance:g}."
+            f"{copied.near_held_out} of a held-out point (within {copied.scale:.4g} of it"
+            f"{gap}); p = {p_text(copied.p_value)}, level {significance:g}."
         )
         if copied.flagged:
             points = len({f.nearest for f in copied.flagged})
@@ -1886,14 +1907,44 @@ def _reasons(
         )
     if power.probability is not None:
         yield (
-            f"Power: copies in {percent(power.share)} of the samples would be found with "
+            f"Power: close copies in {percent(power.share)} of the samples would be found with "
             f"probability {power.probability:.2f}."
         )
 
 
-def _notes(
-    facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int, significance: float
-) -> Iterator[str]:
+UNSEEN = (
+    "Images were compared pixel by pixel: copies that were flipped, shifted, cropped or "
+    "brightened are not seen, and no power is stated for them; --robust, or robust=True, finds "
+    "these."
+)
+
+
+def _blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iterator[str]:
+    """What these coordinates do not see."""
+    shape = tuple(sets["training"].shape[1:])
+    if features == "pixels" and not robust and is_image(shape):
+        yield UNSEEN
+    if features not in ("pixels", "standardized") or len(shape) != 1:
+        return
+    pool = [sets[name] for name in ("training", "held_out") if name in sets]
+    mean, variance = datasets.moments(*pool)
+    spread = variance[variance > 0].sqrt()
+    if features == "pixels" and len(spread) and spread.max() > 100 * spread.min():
+        yield (
+            f"The columns spread over {spread.min():.3g} to {spread.max():.3g}: the widest alone "
+            "decide what is near, and copies that differ in them are not seen. Columns in units "
+            'of their own are compared by --features standardized, features="standardized".'
+        )
+    constant = variance == 0
+    if features == "standardized" and bool(constant.any()):
+        other = _rows(sets["generated"])[:, constant].double() != mean[constant]
+        yield (
+            f"{int(constant.sum())} columns are constant in the real data and were left out; "
+            f"{int(other.any(1).sum())} samples have another value there."
+        )
+
+
+def _notes(facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int) -> Iterator[str]:
     """What a reader must know about the data."""
     hashes = {name: one.sha256 for name, one in facts.items()}
     for one, other in itertools.combinations(hashes, 2):
@@ -1928,12 +1979,17 @@ def _notes(
         resolution = ""
         if "held_out" in facts:
             n = n_training + facts["held_out"].n
+            most = min(facts["generated"].n, n_training)
+            least = math.exp(_log_comb(n - most, n_training - most) - _log_comb(n, n_training))
             resolution = (
-                f": the smallest p-value that the labels allow is "
-                f"{1 / math.comb(n, n_training):.2g}, and of a single sample "
-                f"{1 / (1 + facts['held_out'].n):.2g}"
+                f": the smallest p-value that so many can have is {least:.2g}, and of a single "
+                f"sample {1 / (1 + facts['held_out'].n):.2g}"
             )
         yield f"Few points ({', '.join(small)}){resolution}."
+
+
+def _log_comb(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def percent(share: float | None) -> str:

@@ -86,12 +86,12 @@ def test_copies_that_a_plain_search_misses_point_to_the_robust_one(pictures):
     folder(pictures / "flipped", flipped)
     plain = audit(pictures, "--out", "plain", generated="flipped")
     assert "Next: the same command with --robust" in plain.stderr
-    assert "found with --robust" in (pictures / "plain" / "report.html").read_text("utf-8")
+    assert "compared pixel by pixel" in (pictures / "plain" / "report.html").read_text("utf-8")
     robust = audit(pictures, "--out", "plain", "--robust", generated="flipped")
     assert "20 samples are flagged" in robust.stdout
     assert "--robust" not in robust.stderr
     page = (pictures / "plain" / "report.html").read_text("utf-8")
-    assert "found with --robust" not in page
+    assert "compared pixel by pixel" not in page
     assert page.count("flipped left-right") == 40
     with (pictures / "plain" / "flagged.csv").open(newline="", encoding="utf-8") as file:
         assert {row["change"] for row in csv.DictReader(file)} == {"flipped left-right"}
