@@ -980,8 +980,9 @@ def check_same_units(
             "The sets are not in the same units, so distances between them mean nothing:\n"
             + "".join(f"  - {reason}\n" for reason in reasons)
             + _table(sets)
-            + "\nConvert all of them to one convention and number type. If they do share units, "
-            "insist with --allow-mixed-units (allow_mixed_units=True)."
+            + "\nConvert all of them to one convention and number type; folders of images are "
+            "read as [-1, 1], which is 2x - 1 for x in [0, 1] and x/127.5 - 1 for x in 0..255. If "
+            "they do share units, insist with --allow-mixed-units (allow_mixed_units=True)."
         )
     spreads = [
         f"the spread of {b.name} is {b.std / a.std:.3g} times that of {a.name}"
