@@ -1,6 +1,7 @@
 """The command line as a user meets it: messages, exit codes, and what is left on disk."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -221,7 +222,11 @@ def start(folder, *arguments):
         "run",
         *arguments,
     ]
-    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    # tests that run in the background of a shell inherit that SIGINT is ignored
+    return subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
 
 
 def cells_done(folder):
