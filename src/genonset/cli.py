@@ -544,6 +544,9 @@ def _tell_verdict(verdict: "Verdict") -> None:
     print(verdict.sentence)
     for reason in verdict.reasons:
         print(f"  {reason}")
+    if verdict.power.curve:
+        found = (f"{share:.2g}: {p:.2f}" for share, p in verdict.power.curve)
+        print(f"  Power by the share of close copies: {', '.join(found)}.")
     for line in verdict.power.plan:
         print(f"  {line}")
     for note in verdict.notes:

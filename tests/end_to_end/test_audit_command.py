@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -273,3 +274,12 @@ def test_tables_that_do_not_match_are_refused(tables):
     refused(audit(tables, **(CSV | {"generated": "turned.csv"})), "columns in another order")
     (tables / "text.csv").write_text("age,city\n1,Paris\n")
     refused(audit(tables, **(CSV | {"generated": "text.csv"})), "'city': text such as 'Paris'")
+
+
+def test_the_power_curve_is_told_and_identical_samples_fail_without_a_held_out_set(pictures):
+    told = audit(pictures, "--power", "--out", "power")
+    assert re.search(r"Power by the share of close copies: 0.01: 0\.\d\d, .*, 0.2: [01]\.\d\d\.",
+                     told.stdout)  # fmt: skip
+    for gate, code in (("identical", 3), ("copying", 0)):
+        found = audit(pictures, "--fail-on", gate, "--out", "power", held_out=None)
+        assert found.returncode == code, found.stderr
