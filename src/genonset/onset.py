@@ -689,13 +689,18 @@ def _misses(residuals: Array, variance: Array, near: NDArray[np.intp]) -> bool:
     return 1 + int(as_far.sum()) < _MISFIT * (1 + len(as_far))
 
 
+def _gaps(at: Array, x: Array) -> NDArray[np.intp]:
+    """Between which two sizes each abscissa lies, by the place of the first."""
+    return np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+
+
 def _through(at: Array, x: Array, first: Iterable[int], order: int) -> _Way:
     """Polynomials through `order` sizes; `first` names the first of them for each gap of x.
 
     At the sizes, which `at` contains, the curve is what was measured, also where a line from
     beyond a gap says otherwise.
     """
-    gap = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    gap = _gaps(at, x)
     start, places = np.clip(list(first), 0, len(x) - order)[gap], np.searchsorted(at, x)
     matrix = np.zeros((len(at), len(x)))
     for j in range(order):
@@ -715,7 +720,7 @@ def _through(at: Array, x: Array, first: Iterable[int], order: int) -> _Way:
 
 def _interpolations(at: Array, x: Array, values: Array) -> list[_Way]:
     """Curves between neighbouring sizes, the second one the estimate."""
-    gap = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    gap = _gaps(at, x)
     step, rise = np.diff(x), np.diff(values)
     bends = np.diff(rise / step) / (x[2:] - x[:-2])
     apart = np.append(np.nan, np.append(np.diff(bends), np.nan)) * step**2 / 4

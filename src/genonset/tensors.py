@@ -96,6 +96,7 @@ def _remember_file(values: np.ndarray | None) -> None:
     while values is not None and not isinstance(values, np.memmap):
         values = values.base if isinstance(values.base, np.ndarray) else None
     if values is not None and values.mode in ("r", "r+") and hasattr(mmap, "MADV_DONTNEED"):
+        # numpy documents no other way to the map, and its stubs leave this one out
         file: mmap.mmap = values._mmap  # pyright: ignore[reportAttributeAccessIssue]
         _files[np.frombuffer(file, np.uint8).ctypes.data] = file
 

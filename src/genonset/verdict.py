@@ -1979,17 +1979,13 @@ def _notes(facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int
         resolution = ""
         if "held_out" in facts:
             n = n_training + facts["held_out"].n
-            most = min(facts["generated"].n, n_training)
-            least = math.exp(_log_comb(n - most, n_training - most) - _log_comb(n, n_training))
+            hit = np.arange(min(facts["generated"].n, n_training))
+            least = float(np.prod((n_training - hit) / (n - hit)))  # (5)
             resolution = (
                 f": the smallest p-value that so many can have is {least:.2g}, and of a single "
                 f"sample {1 / (1 + facts['held_out'].n):.2g}"
             )
         yield f"Few points ({', '.join(small)}){resolution}."
-
-
-def _log_comb(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
 
 def percent(share: float | None) -> str:
