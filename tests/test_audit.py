@@ -19,15 +19,16 @@ from genonset import seeds, verdict
 from genonset.distances import energy_distance
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import subset_sum_tail
-from genonset.verdict import (
+from genonset.findings import REGIMES
+from genonset.labels import (
     copying_power,
     discoveries_allowed,
-    label_tests,
     most_false,
     permutation_p_value,
-    plan,
     share_interval,
 )
+from genonset.verdict import label_tests, plan
+from genonset.words import UNSEEN
 
 
 def gaussian(n, dim, *names):
@@ -469,7 +470,7 @@ def test_mixed_units_are_refused_with_the_ranges_and_let_through_on_request():
 def test_one_held_out_point_is_enough_to_run():
     generated, training, held_out = three(20, 20, 4)
     assert genonset.audit(generated, training, held_out[:1]).verdict == "undecided"
-    assert genonset.audit(generated[:1], training, held_out).verdict in verdict.REGIMES
+    assert genonset.audit(generated[:1], training, held_out).verdict in REGIMES
 
 
 # Robust search
@@ -555,7 +556,7 @@ def test_numbers_are_points_of_one_coordinate():
     rng = np.random.default_rng(0)
     found = genonset.audit(rng.normal(size=50), rng.normal(size=40), rng.normal(size=40))
     assert found.inputs["generated"].shape == (1,)
-    assert found.verdict in verdict.REGIMES
+    assert found.verdict in REGIMES
 
 
 def test_one_set_given_twice_is_said_first():
@@ -640,8 +641,8 @@ def test_what_the_coordinates_do_not_see_is_said():
     notes = genonset.audit(*wide, features="standardized").notes
     assert any("1 columns are constant" in n and "9 samples have another" in n for n in notes)
     pictures = [x.repeat(1, 4).reshape(-1, 1, 4, 4) for x in (generated, training, held_out)]
-    assert verdict.UNSEEN in genonset.audit(*pictures).notes
-    assert verdict.UNSEEN not in genonset.audit(*pictures, robust=True).notes
+    assert UNSEEN in genonset.audit(*pictures).notes
+    assert UNSEEN not in genonset.audit(*pictures, robust=True).notes
 
 
 def test_tables_with_named_columns_are_standardized_as_files_are():

@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 import genonset
 from genonset import figures, report, seeds
 from genonset.errors import DataError, StoreError
+from genonset.estimates import p_text
 from genonset.experiment import build
 from genonset.report import answer, smallest_log_ratio, write_flagged, write_run_report
-from genonset.verdict import p_text
 from test_figures import N, invented, run, shifted
 
 VOID = {"meta", "br", "link", "img", "hr"}

@@ -13,17 +13,10 @@ import torch
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from genonset import seeds, verdict
+from genonset import labels, seeds
 from genonset.errors import ConfigError, DataError
-from genonset.verdict import (
-    copying,
-    copying_power,
-    label_test,
-    label_tests,
-    memorized_fraction,
-    regime,
-    train_bias,
-)
+from genonset.labels import copying_power, label_test
+from genonset.verdict import copying, label_tests, memorized_fraction, regime, train_bias
 
 
 def gaussian(n, dim, *names):
@@ -435,7 +428,7 @@ def test_relabelling_stands_in_for_an_exact_law_that_would_take_long(monkeypatch
     counts = np.random.default_rng(0).poisson(3, 120)
     counts[:60] += np.arange(60) % 9 == 0
     exact = label_test(counts[:60], counts[60:])
-    monkeypatch.setattr(verdict, "EXACT", 0)
+    monkeypatch.setattr(labels, "EXACT", 0)
     drawn = label_test(counts[:60], counts[60:], n_permutations=20_000)
     error = math.sqrt(exact.p_value * (1 - exact.p_value) / 20_000)
     assert drawn.p_value == pytest.approx(exact.p_value, abs=4 * error)

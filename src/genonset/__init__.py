@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from genonset.findings import Verdict
     from genonset.onset import Onset, estimate_onset
     from genonset.report import write_report
     from genonset.spec import Sweep
     from genonset.sweep import run_sweep
     from genonset.training import Monitor, train
-    from genonset.verdict import Verdict, audit, memorized_fraction
+    from genonset.verdict import audit, audit_files, memorized_fraction
 
 __version__ = "0.1.0"
 
@@ -22,8 +23,9 @@ _HOMES = {
     "estimate_onset": "onset",
     "Sweep": "spec",
     "run_sweep": "sweep",
-    "Verdict": "verdict",
+    "Verdict": "findings",
     "audit": "verdict",
+    "audit_files": "verdict",
     "memorized_fraction": "verdict",
     "train": "training",
     "write_report": "report",
@@ -36,6 +38,8 @@ _ROOMS = {
     "errors",
     "estimates",
     "features",
+    "findings",
+    "labels",
     "neighbors",
     "networks",
     "noise",
@@ -56,6 +60,7 @@ __all__ = [
     "Sweep",
     "Verdict",
     "audit",
+    "audit_files",
     "estimate_onset",
     "memorized_fraction",
     "run_sweep",

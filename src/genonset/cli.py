@@ -25,11 +25,11 @@ from genonset.errors import ConfigError, GenonsetError
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from genonset.findings import Verdict
     from genonset.onset import Onset, Suggestion
     from genonset.spec import Sweep
     from genonset.store import Results
     from genonset.sweep import Progress, WorkerPool
-    from genonset.verdict import Verdict
 
 app = typer.Typer(
     help="Where a diffusion model stops memorizing its training set.",
@@ -497,8 +497,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Are these samples copies of that training set? A verdict, and the pictures to prove it."""
+    from genonset.findings import REGIMES
     from genonset.report import point_name, write_flagged, write_report
-    from genonset.verdict import REGIMES, audit_files
+    from genonset.verdict import audit_files
 
     accepted = (*REGIMES, "identical")
     unknown = [name for name in fail_on or () if name not in accepted]
@@ -556,7 +557,7 @@ def _tell_verdict(verdict: "Verdict") -> None:
 def _next_audit(verdict: "Verdict", planned: bool) -> str:
     if "held_out" not in verdict.inputs:
         return "Next: train on a random half, and pass the other half as --held-out."
-    from genonset.verdict import UNSEEN
+    from genonset.words import UNSEEN
 
     if UNSEEN in verdict.notes:
         return "Next: the same command with --robust."

@@ -33,17 +33,14 @@ A difference of spread alone is a property of the generator, not of the units: i
 sentence beyond a factor 2, never a refusal.
 """
 
-import csv
 import functools
 import hashlib
 import itertools
 import math
-import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,16 +48,11 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from genonset import seeds
-from genonset.errors import ConfigError, DataError, GenonsetError
-from genonset.tensors import (
-    Samples,
-    Vectors,
-    extent,
-    flatten,
-    from_array,
-    parts,
-    require_finite,
-)
+from genonset.arrays import Loaded, read_array
+from genonset.errors import ConfigError, DataError, brief, quote
+from genonset.images import IMAGE_ENDINGS, read_images, read_named_images, signed
+from genonset.tables import TABLE_ENDINGS, read_table
+from genonset.tensors import Samples, Vectors, extent, flatten, parts, require_finite, short
 
 Indices = Int64[Tensor, "k"]
 """Rows of a data set."""
@@ -330,11 +322,11 @@ def glyphs() -> Dataset:
         )
     except OSError as error:
         raise DataError(
-            f"glyphs: matplotlib's own fonts are not where it keeps them ({_brief(error)}). "
+            f"glyphs: matplotlib's own fonts are not where it keeps them ({brief(error)}). "
             "Install matplotlib from PyPI or conda, which ship them."
         ) from error
     pixels = np.frombuffer(b"".join(drawn), dtype=np.uint8).reshape(-1, 1, _PIXELS, _PIXELS)
-    return prepare("glyphs", _signed(pixels))
+    return prepare("glyphs", signed(pixels))
 
 
 def _draw(font: Path) -> Iterable[bytes]:
@@ -355,12 +347,7 @@ def _draw(font: Path) -> Iterable[bytes]:
         yield canvas.crop((left, top, left + _PIXELS, top + _PIXELS)).tobytes()
 
 
-def _signed(pixels: np.ndarray) -> Tensor:
-    """Grey levels 0..255 as float64 in [-1, 1]."""
-    return torch.from_numpy(pixels / 127.5 - 1)
-
-
-# Arrays in files ---------------------------------------------------------------------------------
+# Data in files -----------------------------------------------------------------------------------
 
 
 def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False) -> Dataset:
@@ -378,137 +365,6 @@ def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False
     return prepare(Path(path).name, points, deduplicate=deduplicate)
 
 
-def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:
-    """The array in a .npy, .npz, .pt or .safetensors file, in the number type it was saved in.
-
-    A .npy file is mapped into memory, not read, so that it may be larger than memory. What is
-    written to the tensor stays there; the file must not change while the tensor lives. With
-    `read_only` nothing may be written to it, and what was read of it can be given back.
-
-    Pickled Python objects are never loaded: opening them would run code of whoever wrote the file.
-
-    Raises:
-        DataError: if the file is missing, damaged, not numeric, or the key does not choose one
-            array.
-    """
-    path = Path(path)
-    readers = {
-        ".npy": (
-            functools.partial(_read_npy, mode="r" if read_only else "c"),
-            "numpy.save(path, array)",
-        ),
-        ".npz": (_read_npz, "numpy.savez(path, name=array)"),
-        ".pt": (_read_pt, "torch.save(tensor, path)"),
-        ".safetensors": (_read_safetensors, "safetensors.torch.save_file({name: tensor}, path)"),
-    }
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "does not exist"
-        raise DataError(
-            f"{_quote(path)} {found}; arrays are read from {', '.join(readers)} files."
-        )
-    if suffix not in readers:
-        raise DataError(
-            f"{_quote(path)} ends in {suffix!r}; arrays are read from {', '.join(readers)} files. "
-            "Convert it with numpy.save('points.npy', array)."
-        )
-    read, write = readers[suffix]
-    if path.stat().st_size == 0:
-        raise DataError(f"{_quote(path)} is empty. Write the numbers again with {write}.")
-    try:
-        return _require_real(path, read(path, key))
-    except GenonsetError:
-        raise
-    except Exception as error:  # parsers of damaged files raise exceptions of any type
-        raise DataError(
-            f"{_quote(path)} cannot be read as {suffix}: it is damaged, cut short, or holds "
-            f"Python objects instead of numbers ({type(error).__name__}). Pickled objects are "
-            "never loaded, because opening them runs code of whoever wrote the file. "
-            f"Write the numbers again with {write}."
-        ) from error
-
-
-def _read_npy(path: Path, key: str | None, mode: Literal["r", "c"]) -> Tensor:
-    _refuse_key(path, key)
-    return _from_numpy(path, np.lib.format.open_memmap(path, mode=mode))
-
-
-def _read_npz(path: Path, key: str | None) -> Tensor:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return _from_numpy(path, archive[_choose(path, archive.files, key)])
-
-
-def _read_pt(path: Path, key: str | None) -> Tensor:
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(loaded, Tensor):
-        _refuse_key(path, key)
-        return loaded
-    if not isinstance(loaded, Mapping):
-        raise DataError(
-            f"{_quote(path)} holds a {type(loaded).__name__}; a tensor or a dictionary of tensors "
-            "is needed. Save it with torch.save(tensor, path)."
-        )
-    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
-    return tensors[_choose(path, list(tensors), key)]
-
-
-def _read_safetensors(path: Path, key: str | None) -> Tensor:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as archive:
-        return archive.get_tensor(_choose(path, sorted(archive.keys()), key))
-
-
-def _from_numpy(path: Path, values: np.ndarray) -> Tensor:
-    """A tensor on the same numbers, or on a copy if their layout is not the machine's."""
-    if values.dtype.kind not in "fiub":
-        raise DataError(
-            f"{_quote(path)} holds values of type {values.dtype}; only real numbers are accepted. "
-            "Select the numeric columns and save them with numpy.save(path, array)."
-        )
-    return from_array(values)
-
-
-def _require_real(path: Path, values: Tensor) -> Tensor:
-    dense = values.layout is torch.strided and not values.is_quantized and not values.is_meta
-    if values.is_complex() or not dense:
-        raise DataError(
-            f"{_quote(path)} holds a {values.dtype} tensor of layout {values.layout}; dense "
-            "tensors of real numbers are accepted. Save values.to_dense(), or real and imaginary "
-            "parts as coordinates."
-        )
-    return values.detach()
-
-
-def _refuse_key(path: Path, key: str | None) -> None:
-    if key is not None:
-        raise DataError(
-            f"{_quote(path)} holds one array, so there is no key {key!r} to choose. Leave the key "
-            "out."
-        )
-
-
-def _choose(path: Path, names: Sequence[str], key: str | None) -> str:
-    """The key asked for, or the only one there is."""
-    if key is None and len(names) == 1:
-        return names[0]
-    if key is not None and key in names:
-        return key
-    if not names:
-        raise DataError(f"{_quote(path)} holds no array. Check what was saved to it.")
-    wrong = "needs a key, for it holds several arrays" if key is None else f"has no key {key!r}"
-    listed = _listed([repr(name) for name in names], separator=", ")
-    raise DataError(f"{_quote(path)} {wrong}. Its keys are {listed}; choose one as `key`.")
-
-
-# Image folders -----------------------------------------------------------------------------------
-
-_IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-_IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_MAX_PIXELS = 4096 * 4096
-
-
 def images(
     folder: str | Path, *, colour: bool | None = None, deduplicate: bool = False
 ) -> Dataset:
@@ -519,271 +375,6 @@ def images(
     """
     points = read_images(folder, colour=colour)
     return prepare(Path(folder).resolve().name, points, deduplicate=deduplicate)
-
-
-def read_images(folder: str | Path, *, colour: bool | None = None) -> Tensor:
-    """The images of a folder as `read_named_images` reads them, without their names."""
-    return read_named_images(folder, colour=colour).points
-
-
-def read_named_images(
-    folder: str | Path, *, colour: bool | None = None, skip_unreadable: bool = False
-) -> "Loaded":
-    """The png, jpg, webp and bmp images of a folder and its folders, by relative path.
-
-    Grey levels 0..255 become -1..1. Hidden files (`.name`) and files with other endings are not
-    images. Transparency is dropped when `colour` is given and refused otherwise.
-
-    Args:
-        folder: looked through to any depth; links to folders are followed.
-        colour: None takes grey or RGB images as they are; True makes all RGB, False all grey.
-        skip_unreadable: leave out images that cannot be read, and list them in `skipped`.
-
-    Returns:
-        Points of shape (n, channels, height, width), float64, and their relative paths.
-
-    Raises:
-        DataError: if there is no image, one cannot be read or has more than 4096 x 4096 pixels,
-            sizes or modes differ, or a link leads back to a folder that contains it.
-    """
-    folder = Path(folder)
-    files = _image_files(folder)
-    decoded, names, unreadable = [], [], []
-    kinds: Counter[str] = Counter()
-    for file in files:
-        try:
-            kind, pixels = _decode(file, colour)
-        except Exception as error:  # decoders of damaged files raise exceptions of any type
-            unreadable.append(f"  {_quote(file.relative_to(folder))}: {_brief(error)}")
-        else:
-            kinds[kind] += 1
-            decoded.append(pixels)
-            names.append(file.relative_to(folder).as_posix())
-    if unreadable and not (skip_unreadable and decoded):
-        raise DataError(
-            f"{_quote(folder)}: {len(unreadable)} of {len(files)} images cannot be read:\n"
-            f"{_listed(unreadable)}\n"
-            "Remove or repair them: leaving images out silently would change the data set. An "
-            "audit leaves them out when told to, with --skip-unreadable."
-        )
-    if len(kinds) > 1 or any(pixels is None for pixels in decoded):
-        seen = [f"  {count} of {kind}" for kind, count in kinds.most_common()]
-        raise DataError(
-            f"{_quote(folder)}: all images must have one size, and one mode, grey (L) or RGB. "
-            f"Found:\n{_listed(seen)}\n"
-            "Modes: --colour, or colour=True, makes every image RGB, --grey, or colour=False, "
-            "grey (transparency is dropped; 16-bit and floating-point images are not converted).\n"
-            "Sizes: resize copies first, e.g. PIL.Image.open(file).resize((32, 32)).save(copy)."
-        )
-    points = _signed(np.stack([pixels for pixels in decoded if pixels is not None]))
-    skipped = tuple(line.strip() for line in unreadable)
-    return Loaded(kind="images", points=points, names=tuple(names), skipped=skipped)
-
-
-def _image_files(folder: Path) -> list[Path]:
-    """Image files below a folder, sorted by relative path."""
-    if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{_quote(folder)} {found}; a folder of images is needed.")
-    try:
-        files = list(_walk(folder, (folder.resolve(),)))
-    except OSError as error:
-        raise DataError(f"{_quote(folder)} cannot be listed: {_brief(error)}") from error
-    chosen = [file for file in files if file.suffix.lower() in _IMAGE_ENDINGS]
-    if not chosen:
-        endings = Counter(file.suffix.lower() or "(no ending)" for file in files)
-        others = _listed([f"{count} {ending!r}" for ending, count in endings.items()], ", ")
-        raise DataError(
-            f"{_quote(folder)} holds no image; files ending in {', '.join(_IMAGE_ENDINGS)} are "
-            f"read. Other files found: {others or 'none'}. Check the path, or convert the files."
-        )
-    return sorted(chosen, key=lambda file: file.relative_to(folder).as_posix())
-
-
-def _walk(folder: Path, above: tuple[Path, ...]) -> Iterable[Path]:
-    """Visible files below a folder; `above` are the real paths of the folders that contain it."""
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_symlink() and not entry.exists():
-            raise DataError(
-                f"{_quote(entry)} is a symbolic link that leads nowhere or to itself. Remove it, "
-                "or restore what it points to."
-            )
-        if not entry.is_dir():
-            yield entry
-        elif (real := entry.resolve()) in above:
-            raise DataError(
-                f"{_quote(entry)} is a symbolic link back to a folder that contains it, so the "
-                "folder has no end. Remove the link."
-            )
-        else:
-            yield from _walk(entry, (*above, real))
-
-
-def _decode(file: Path, colour: bool | None) -> tuple[str, np.ndarray | None]:
-    """Mode and size of an image, and its pixels (channels, height, width) if they are accepted."""
-    from PIL import Image, ImageOps
-
-    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-        opened = Image.open(file, formats=_IMAGE_FORMATS)
-    with opened as image:
-        size = f"{image.width} x {image.height}"
-        if image.width * image.height > _MAX_PIXELS:
-            raise DataError(f"{size} pixels are more than this program opens ({_MAX_PIXELS:,})")
-        ImageOps.exif_transpose(image, in_place=True)  # as a viewer shows it
-        size = f"{image.width} x {image.height}"
-        mode = "L" if image.mode == "1" else image.mode
-        if colour is not None and image.mode in _CONVERTIBLE:
-            mode = "RGB" if colour else "L"
-        if mode not in ("L", "RGB"):
-            image.load()
-            return f"{mode} {size}", None
-        plain = image.convert("RGBA") if image.mode in ("P", "PA") else image
-        pixels = np.asarray(plain.convert(mode))
-        return f"{mode} {size}", pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-# Tables ------------------------------------------------------------------------------------------
-
-_TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
-
-
-def read_table(path: str | Path) -> "Loaded":
-    """The numbers in a CSV, TSV or Parquet file, one point a row.
-
-    A first line that holds anything but numbers names the columns. Commas, semicolons and tabs
-    separate fields.
-
-    Raises:
-        DataError: if the file cannot be read, a column holds text or gaps, rows differ in length,
-            or the first column only counts the rows.
-    """
-    path = Path(path)
-    if not path.is_file():
-        found = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{_quote(path)} {found}; a CSV, TSV or Parquet table is needed.")
-    try:
-        columns, rows = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except GenonsetError:
-        raise
-    except Exception as error:  # parsers of damaged files raise exceptions of any type
-        raise DataError(
-            f"{_quote(path)} cannot be read as a table ({_brief(error)}). Write it again as UTF-8 "
-            "text with one row a line, or as Parquet."
-        ) from error
-    if not len(rows):
-        raise DataError(f"{_quote(path)} holds no row of numbers.")
-    _require_no_counter(path, columns, rows)
-    return Loaded(kind="table", points=torch.from_numpy(rows), columns=columns)
-
-
-def _read_csv(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        separator = max(",;\t", key=first.count)
-        file.seek(0)
-        lines = [line for line in csv.reader(file, delimiter=separator) if line]
-    if not lines:
-        raise DataError(f"{_quote(path)} is empty.")
-    named = any(_number(field) is None for field in lines[0])
-    columns = tuple(lines[0]) if named else tuple(f"column {k + 1}" for k in range(len(lines[0])))
-    body = lines[1:] if named else lines
-    uneven = [k for k, line in enumerate(body) if len(line) != len(columns)]
-    if uneven:
-        raise DataError(
-            f"{_quote(path)}: {len(uneven)} rows do not have {len(columns)} fields, the first is "
-            f"row {uneven[0]} (counting from 0, without the line of names). Every row needs one "
-            "number a column."
-        )
-    try:
-        return columns, np.array(body, dtype=np.float64).reshape(len(body), len(columns))
-    except ValueError:
-        raise DataError(_not_numbers(path, columns, body)) from None
-
-
-def _number(field: str) -> float | None:
-    try:
-        return float(field)
-    except ValueError:
-        return None
-
-
-def _not_numbers(path: Path, columns: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Which columns hold text or gaps, and where first."""
-    found = []
-    for k, name in enumerate(columns):
-        bad = [(row, line[k]) for row, line in enumerate(body) if _number(line[k]) is None]
-        if bad:
-            row, field = bad[0]
-            what = f"text such as {field[:40]!r}" if field.strip() else "empty fields"
-            found.append(f"  {name!r}: {what} in {len(bad)} rows, first in row {row}")
-    return (
-        f"{_quote(path)}: columns that are not numbers throughout (rows count from "
-        f"0, without the line of names):\n{_listed(found)}\n"
-        "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
-    )
-
-
-def _read_parquet(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
-        raise DataError(
-            f"{_quote(path)}: reading Parquet needs pyarrow. Install genonset[frames], or save "
-            "the table as CSV."
-        ) from error
-    table = parquet.read_table(path)
-    bad = [
-        f"  {name!r}: {column.type}, {column.null_count} empty"
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if column.null_count or not _is_number_type(str(column.type))
-    ]
-    if bad:
-        raise DataError(
-            f"{_quote(path)}: columns that are not numbers throughout:\n{_listed(bad)}\n"
-            "Distances need numbers: drop these columns or encode them, and fill or drop gaps."
-        )
-    rows = [np.asarray(column.to_numpy(), dtype=np.float64) for column in table.columns]
-    empty = np.empty((0, 0))
-    return tuple(table.column_names), np.ascontiguousarray(np.stack(rows, 1)) if rows else empty
-
-
-def _is_number_type(name: str) -> bool:
-    return name.startswith(("int", "uint", "float", "double", "halffloat", "bool"))
-
-
-def _require_no_counter(path: Path, columns: Sequence[str], rows: np.ndarray) -> None:
-    """Refuse a nameless first column 0, 1, 2, ...: an index that was saved with the data."""
-    nameless = columns[0].strip() == "" or columns[0].startswith(("Unnamed", "__index"))
-    if nameless and len(rows) > 1 and np.array_equal(np.diff(rows[:, 0]), np.ones(len(rows) - 1)):
-        raise DataError(
-            f"{_quote(path)}: the first column has no name and counts the rows; as a coordinate "
-            "it would rule every distance. Save the table without its index "
-            "(index=False in pandas)."
-        )
-
-
-# Any of them -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Loaded:
-    """Points read from a path, in the number type they were saved in.
-
-    Attributes:
-        kind: "array", "images" or "table".
-        points: shape (n, *shape).
-        names: of image files, one a point; empty for other kinds.
-        columns: of a table; empty for other kinds.
-        skipped: files that were left out on request, with the reason.
-    """
-
-    kind: str
-    points: Tensor
-    names: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = ()
 
 
 def read(
@@ -806,14 +397,14 @@ def read(
     path = Path(path)
     if not path.exists():
         raise DataError(
-            f"{_quote(path)} does not exist; a folder of images, an array file (.npy, .npz, .pt, "
-            f".safetensors) or a table ({', '.join(_TABLE_ENDINGS)}) is needed."
+            f"{quote(path)} does not exist; a folder of images, an array file (.npy, .npz, .pt, "
+            f".safetensors) or a table ({', '.join(TABLE_ENDINGS)}) is needed."
         )
-    if path.is_file() and path.suffix.lower() in _IMAGE_ENDINGS:
-        raise DataError(f"{_quote(path)} is one image; pass the folder of images it lies in.")
+    if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
+        raise DataError(f"{quote(path)} is one image; pass the folder of images it lies in.")
     if path.is_dir():
         return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
-    if path.suffix.lower() in _TABLE_ENDINGS:
+    if path.suffix.lower() in TABLE_ENDINGS:
         return read_table(path)
     return Loaded(kind="array", points=read_array(path, key=key, read_only=True))
 
@@ -942,7 +533,7 @@ def _disagreement(a: _Summary, b: _Summary) -> str | None:
         return f"{a.name} is in {a.convention}, {b.name} in {b.convention}"
     if _is_whole(a) != _is_whole(b):
         return (
-            f"{a.name} is stored as {_short(a.dtype)}, {b.name} as {_short(b.dtype)}: integers "
+            f"{a.name} is stored as {short(a.dtype)}, {b.name} as {short(b.dtype)}: integers "
             "and floating-point numbers seldom share units"
         )
     for known, other in ((a, b), (b, a)):
@@ -998,7 +589,7 @@ def _table(sets: Sequence[_Summary]) -> str:
     head = f"  {'':{width}} {'min':>9} {'max':>9} {'mean':>9} {'std':>9}  units"
     lines = [
         f"  {a.name:{width}} {a.low:9.4g} {a.high:9.4g} {a.mean:9.4g} {a.std:9.4g}  "
-        f"{a.convention}, {_short(a.dtype)}"
+        f"{a.convention}, {short(a.dtype)}"
         for a in sets
     ]
     return "\n".join([head, *lines])
@@ -1095,27 +686,3 @@ def _evaluation_sizes(
             f"be 1 to {half - first}, or take a smaller n_original."
         )
     return first, second
-
-
-# Words in messages -------------------------------------------------------------------------------
-
-
-def _quote(path: Path) -> str:
-    """A path on one line: control characters in file names cannot reach the terminal."""
-    return repr(str(path))
-
-
-def _short(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _brief(error: Exception) -> str:
-    """The first line of what an exception says."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return said[0] if len(said[0]) <= 160 else f"{said[0][:157]}..."
-
-
-def _listed(lines: Sequence[str], separator: str = "\n", most: int = 12) -> str:
-    """The first lines, and how many more there are."""
-    more = [f"  and {len(lines) - most} more"] if len(lines) > most else []
-    return separator.join([*lines[:most], *more])

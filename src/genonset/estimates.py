@@ -80,6 +80,22 @@ def bracket(value: float, low: float | None, high: float | None) -> str:
     return f"{centre} [{left}, {right}]"
 
 
+def percent(share: float | None) -> str:
+    """A share in words."""
+    if share is None or math.isnan(share):
+        return "none"
+    if 0 < share < 0.001:
+        return "under 0.1 %"
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def p_text(p_value: float | None) -> str:
+    """A p-value in two digits."""
+    if p_value is None:
+        return "none"
+    return "< 1e-300" if p_value == 0 else f"{p_value:.2g}"
+
+
 def require_confidence(confidence: float) -> float:
     """Return `confidence` unchanged, or refuse what is not strictly between 0 and 1.
 

@@ -47,6 +47,7 @@ from genonset.datasets import Dataset
 from genonset.errors import ConfigError, DataError, StoreError
 from genonset.estimates import bootstrap, wilson
 from genonset.experiment import build, eigenvalues
+from genonset.findings import Verdict
 from genonset.gallery import SHOWN, Gallery
 from genonset.onset import Onset
 from genonset.predictions import FORMS, SCATTER, Form, predictions
@@ -54,7 +55,6 @@ from genonset.sources import Gaussian, GaussianMixture, Source
 from genonset.spec import Measurement, NetworkModel, Sweep, label
 from genonset.store import Results
 from genonset.theory import FORMULAS, Evaluation, section
-from genonset.verdict import Verdict
 
 Row = dict[str, Any]
 Setting = Mapping[str, Any]

@@ -26,7 +26,7 @@ from genonset import __version__
 from genonset.criteria import CRITERIA, ROLES
 from genonset.datasets import Dataset
 from genonset.errors import DataError
-from genonset.estimates import bracket, wilson
+from genonset.estimates import bracket, p_text, percent, wilson
 from genonset.experiment import build, eigenvalues
 from genonset.features import is_image
 from genonset.figures import (
@@ -40,12 +40,12 @@ from genonset.figures import (
     save_figures,
     write_file,
 )
+from genonset.findings import Verdict
 from genonset.noise import at_horizon
 from genonset.sources import Source
 from genonset.spec import Measurement, label
 from genonset.store import Record, Results
 from genonset.tensors import extent, flatten
-from genonset.verdict import Verdict, p_text, percent
 
 Setting = Mapping[str, Any]
 

@@ -14,9 +14,10 @@ import torch
 from genonset import seeds
 from genonset.experiment import draw_points, resolve
 from genonset.figures import nearest_distances, power_curve, save
+from genonset.findings import Verdict
 from genonset.report import write_page, write_report
 from genonset.spec import Cell, Sweep, reproduction, shipped
-from genonset.verdict import Verdict, audit
+from genonset.verdict import audit
 
 AUDIT = "audit"
 """The folder of the audit among the runs."""

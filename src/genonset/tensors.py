@@ -72,6 +72,11 @@ def flatten(samples: Tensor) -> Vectors:
     return samples.reshape(len(samples), -1).to(torch.float64)
 
 
+def short(dtype: torch.dtype) -> str:
+    """The name of a number type."""
+    return str(dtype).removeprefix("torch.")
+
+
 def from_array(values: np.ndarray) -> Tensor:
     """The numbers of an array, where they are if the machine's own layout allows, else copied.
 

@@ -63,10 +63,12 @@ from genonset.denoisers import Denoiser, NeuralDenoiser, Precision, check_networ
 from genonset.distances import sliced_wasserstein
 from genonset.errors import CheckpointError, ConfigError, DataError, DivergedError, StoreError
 from genonset.estimates import Estimate, bracket, require_confidence
+from genonset.findings import Regime
+from genonset.labels import copying_power
 from genonset.networks import parameter_count
 from genonset.noise import NoiseProcess
 from genonset.tensors import Samples, flatten, require_finite
-from genonset.verdict import Regime, copying_power, label_tests, memorized_fraction, regime
+from genonset.verdict import label_tests, memorized_fraction, regime
 
 MEMORIZED = 0.05
 """The memorized fraction, beyond chance, at which (5) is read."""

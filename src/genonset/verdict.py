@@ -66,17 +66,13 @@ except training points' own distances to one another: the weaker, leave-one-out 
 """
 
 import functools
-import hashlib
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from genonset import datasets, peers, seeds
@@ -88,106 +84,41 @@ from genonset.distances import (
     sliced_wasserstein,
 )
 from genonset.errors import ConfigError, DataError
-from genonset.estimates import Estimate, subset_sum_tail, wilson
-from genonset.features import as_images, coordinates, is_image, represent
+from genonset.estimates import Estimate, wilson
+from genonset.features import as_images, coordinates, represent
+from genonset.findings import (
+    Copying,
+    Duplicates,
+    Evidence,
+    Flagged,
+    Peer,
+    Plan,
+    Power,
+    Quality,
+    Regime,
+    TrainBias,
+    Verdict,
+    none_to,
+)
+from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_columns
+from genonset.labels import (
+    ROUNDING,
+    LabelTest,
+    copying_power,
+    discoveries_allowed,
+    label_test,
+    most_false,
+    permutation_p_value,
+    share_interval,
+    tail,
+)
 from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, extent, from_array, parts, taken
+from genonset.tensors import Vectors, taken
 from genonset.views import Views
-
-Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
-REGIMES: tuple[str, ...] = get_args(Regime)
+from genonset.words import blind_spots, notes, reasons, sentence
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
-
-EXACT = 1e9
-"""Operations up to which the exact law of a label test is computed, under a second."""
-
-_ROUNDING = 1 + 1e-9  # a test of level 1/20 must reject at the attainable p-value 1/20
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelTest:
-    """Whether samples lie nearer to training points than to held-out ones, (1) and (2).
-
-    Attributes:
-        share: S/m, of the counted samples; NaN where none was counted.
-        z: (S - mean)/sd by (2); 0 where S cannot vary.
-        p_value: one-sided, exact or by relabelling; 1 where S cannot vary.
-        counted: m, the number of samples that were near enough to count.
-        excess: (S - mean) / (n n_H/N), n the number of all samples: 0 by chance, and q if a share
-            q of the samples is there because of the training set and chance does the rest. At
-            equal sizes the share near training minus the share near held-out points.
-    """
-
-    share: float
-    z: float
-    p_value: float
-    counted: int
-    excess: float
-
-
-def label_test(
-    counts_training: ArrayLike,
-    counts_held_out: ArrayLike,
-    *,
-    n_generated: int | None = None,
-    n_permutations: int = 10_000,
-    seed: int = 0,
-) -> LabelTest:
-    """Label test of nearest-neighbour counts, equations (1) and (2).
-
-    Args:
-        counts_training: for each training point how many samples are nearest to it.
-        counts_held_out: the same for held-out points.
-        n_generated: number of all samples, of which the counts may hold a part; by default their
-            sum.
-        n_permutations, seed: of the relabellings that stand in for the exact law where that would
-            take more than seconds: thousands of samples on thousands of points.
-
-    Raises:
-        DataError: if a set is empty, or counts are not whole and non-negative or exceed
-            n_generated.
-
-    Reference:
-        Fisher 1935, The Design of Experiments, section 21, for the permutation of labels. Meehan,
-        Chaudhuri and Dasgupta 2020 compare the same three sets by distances alone, which confuses
-        a shrunken law with copying.
-    """
-    training, held_out = np.asarray(counts_training), np.asarray(counts_held_out)
-    if 0 in (training.size, held_out.size) or not (training.ndim == held_out.ndim == 1):
-        raise DataError(
-            "A label test takes one count a point for at least one training and one held-out "
-            f"point, got shapes {training.shape} and {held_out.shape}."
-        )
-    counts = np.concatenate([training, held_out]).astype(np.float64)
-    p_value = _tail(counts, len(training), n_permutations, seed)
-    counted, near_training = int(counts.sum()), int(training.sum())
-    n_generated = counted if n_generated is None else n_generated
-    if counted > n_generated:
-        raise DataError(f"{counted} samples were counted, but only {n_generated} were generated.")
-    n = len(counts)
-    part, other = len(training) / n, len(held_out) / n
-    mean = counted * part
-    variance = n * n * part * other * counts.var() / (n - 1)
-    return LabelTest(
-        share=near_training / counted if counted else math.nan,
-        z=(near_training - mean) / math.sqrt(variance) if variance > 0 else 0.0,
-        p_value=p_value,
-        counted=counted,
-        excess=(near_training - mean) / (n_generated * other) if counted else 0.0,
-    )
-
-
-def _tail(
-    counts: np.ndarray, n_training: int, n_permutations: int, seed: int, most: float = 1.0
-) -> float:
-    """P(S >= the sum of the first n_training counts): exact, or by relabelling if that is long."""
-    found = counts[counts > 0]
-    excess = float(np.abs(found - np.median(found)).sum()) if len(found) else 0.0
-    if len(found) * min(len(found), n_training) * excess < most * EXACT:
-        return subset_sum_tail(counts, n_training, float(counts[:n_training].sum()))
-    return permutation_p_value(counts, n_training, n_permutations=n_permutations, seed=seed)
 
 
 def label_tests(
@@ -467,323 +398,13 @@ def regime(
             "quality and oracle_quality are distances, finite and not negative; got "
             f"{quality} and {oracle_quality}."
         )
-    if copying_p <= significance * _ROUNDING:
+    if copying_p <= significance * ROUNDING:
         return "copying"
-    if train_bias_p <= significance * _ROUNDING:
+    if train_bias_p <= significance * ROUNDING:
         return "train-biased"
     if power < 1 / 2:
         return "undecided"
     return "poor" if quality > 2 * oracle_quality else "generalizing"
-
-
-def copying_power(
-    n_generated: int,
-    n_training: int,
-    n_held_out: int,
-    share: float = 0.1,
-    significance: float = 0.05,
-) -> float:
-    """Probability that `copying` finds planted exact copies.
-
-    Each sample is with probability `share` a copy of a training point drawn at random, and no
-    other sample is near a point of the pool. With j distinct points copied the p-value is
-
-        (5)  P(all j among n_T of N drawn) = prod_{i<j} (n_T - i)/(N - i)
-
-    however often each was copied, so the power is the probability that enough points are hit.
-
-    Args:
-        n_generated: number of samples.
-        n_training: number of training points.
-        n_held_out: number of held-out points.
-        share: share of the samples that are copies.
-        significance: level of the test.
-
-    Raises:
-        ConfigError: if a size is below 1, or unless 0 < share <= 1 and 0 < significance < 1.
-
-    Reference:
-        Feller 1968, volume 1, section II.5: the classical occupancy problem.
-    """
-    if not (min(n_generated, n_training, n_held_out) >= 1 and 0 < share <= 1):
-        raise ConfigError(
-            "Power needs sizes of at least 1 and 0 < share <= 1, got "
-            f"{n_generated} generated, {n_training} training, {n_held_out} held-out, {share=}."
-        )
-    if not 0 < significance < 1:
-        raise ConfigError(f"significance lies strictly between 0 and 1, got {significance}.")
-    hit = np.arange(n_training)
-    p_values = np.cumprod((n_training - hit) / (n_training + n_held_out - hit))
-    rejects = p_values <= significance * _ROUNDING
-    if not rejects[-1]:
-        return 0.0
-    needed = 1 + int(rejects.argmax())
-    hits = np.zeros(needed + 1)  # law of the number of points hit, `needed` or more in one
-    hits[0] = 1.0
-    again = np.arange(needed + 1) / n_training
-    again[-1] = 1.0
-    for _ in range(n_generated):
-        new = share * hits * (1 - again)
-        hits = hits - new
-        hits[1:] += new[:-1]
-    return min(1.0, float(hits[-1]))
-
-
-# The audit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flagged:
-    """A sample at near-duplicate distance of a training point, equations (6) and (7).
-
-    Attributes:
-        index, nearest: which sample and which training point.
-        distance, p_value: between the two, and (7) at that distance.
-        change: what was done to the point, as a robust search found it; None of any other.
-    """
-
-    index: int
-    nearest: int
-    distance: float
-    p_value: float
-    change: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copying:
-    """What says that samples are copies. Without a held-out set several are None.
-
-    Attributes:
-        p_value: of the label test of near samples, exact.
-        flagged: the samples found, nearest first; at most 1/10 of their points are false ones, in
-            expectation.
-        at_least: so many of the flagged training points are copied, with 95 % confidence.
-        identical: samples equal to a training point, number for number.
-        near_training, near_held_out: samples that are near-duplicates in either set, by the scale
-            (3) or the gap ratio (8).
-        scale: the distance (3).
-        memorized_fraction, memorized_low, memorized_high: equation (4), near-duplicates of the
-            training set counted as one point.
-        control_fraction: the same for held-out points in place of samples.
-        chance: what equation (4) gives on data of this dimension.
-        leave_one_out_p_value: the weaker control, of training points among one another.
-    """
-
-    p_value: float | None
-    flagged: tuple[Flagged, ...]
-    at_least: int
-    identical: int
-    near_training: int
-    near_held_out: int | None
-    scale: float
-    memorized_fraction: float
-    memorized_low: float
-    memorized_high: float
-    control_fraction: float | None
-    chance: float
-    leave_one_out_p_value: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainBias:
-    """Whether all samples lie nearer to training than to held-out points.
-
-    Attributes:
-        p_value: of the label test of all samples, exact.
-        share: of the samples nearer to a training point, with its 95 % interval.
-        expected: the share if the labels say nothing.
-        z, excess: as in `LabelTest`.
-    """
-
-    p_value: float | None
-    share: float | None
-    low: float | None
-    high: float | None
-    expected: float | None
-    z: float | None
-    excess: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """Distance to real points that the model did not see; to training points if there are none.
-
-    Attributes:
-        sliced_wasserstein: of the samples to `reference`.
-        control: of as many training points to `reference`; None without a held-out set.
-        spread_ratio: tr Cov of the samples over tr Cov of the real points.
-        reference: "held_out" or "training".
-        size: number of points of either side that were compared.
-    """
-
-    sliced_wasserstein: float
-    control: float | None
-    spread_ratio: float
-    reference: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Power:
-    """What the test of copying would have found.
-
-    Attributes:
-        share: of the samples planted as copies.
-        probability: with which the planted copies are found.
-        curve: pairs of share and probability, where asked for.
-        plan: sample sizes for power 0.9, where asked for.
-    """
-
-    share: float
-    probability: float | None
-    curve: tuple[tuple[float, float], ...] = ()
-    plan: tuple["Plan", ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Sizes with which a share of copies is found with the power wished for.
-
-    Attributes:
-        share: of the samples that are copies.
-        power: wished for.
-        n_generated: smallest number of samples, with as many real points as there are; None where
-            no number is enough.
-        n_held_out: held-out and training points (each) needed with as many samples as there are;
-            None where no number is enough.
-    """
-
-    share: float
-    power: float
-    n_generated: int | None
-    n_held_out: int | None
-
-    def __str__(self) -> str:
-        ways = [
-            what.format(number)
-            for number, what in (
-                (self.n_generated, "{} samples beside the real points there are"),
-                (self.n_held_out, "{0} training and {0} held-out points beside the samples"),
-            )
-            if number is not None
-        ]
-        return (
-            f"Plan: to find close copies in {percent(self.share)} of the samples with probability "
-            f"{self.power:g} takes {', or '.join(ways) or 'more points than are in sight'}."
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Duplicates:
-    """Equal and nearly equal points inside the sets, found before anything is tested.
-
-    Attributes:
-        training: training points equal to an earlier one.
-        near_training: distinct training points nearer to another than a third of the median
-            distance to the nearest other; in sets of more than SEARCHED points those found among
-            as many, and among the points that samples and held-out points are nearest to.
-        overlap: held-out points equal to a training point.
-        generated: samples equal to an earlier one.
-    """
-
-    training: int
-    near_training: int
-    overlap: int
-    generated: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """A criterion that others use, its level by chance on these data, and a p-value if any."""
-
-    value: float
-    chance: float | None
-    p_value: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """What was audited, so that it can be recognized."""
-
-    n: int
-    shape: tuple[int, ...]
-    dtype: str
-    low: float
-    high: float
-    units: str
-    sha256: str
-    path: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Evidence:
-    """The table of distances behind a verdict, a row a sample, and the sets themselves.
-
-    Attributes:
-        to_training, to_held_out: distance to the nearest point of either set.
-        nearest_training, nearest_held_out: which it is.
-        p_values: of each sample at its distance to the training set, equation (7).
-        control: distances of held-out points to the training set; of training points to one
-            another if there are none.
-        background: for each point of the pool how many samples, those flagged left out, are within
-            the scale of it.
-        sets: the sets by name, shape (n, *shape).
-        names: file names of their points, where they have any.
-        columns: of a table.
-    """
-
-    to_training: Tensor
-    nearest_training: Tensor
-    to_held_out: Tensor | None
-    nearest_held_out: Tensor | None
-    p_values: Tensor
-    control: Tensor
-    background: np.ndarray
-    sets: dict[str, Tensor]
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Verdict:
-    """What an audit found; `to_dict` is what machines read, `genonset.write_report` the page."""
-
-    verdict: Regime
-    sentence: str
-    reasons: tuple[str, ...]
-    notes: tuple[str, ...]
-    copying: Copying
-    train_bias: TrainBias
-    quality: Quality
-    power: Power
-    duplicates: Duplicates
-    peers: dict[str, Peer]
-    inputs: dict[str, Input]
-    settings: dict[str, Any]
-    evidence: Evidence
-
-    def __str__(self) -> str:
-        return self.sentence
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and lists; null where there is no number."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "evidence"}
-        return {name: _plain(part) for name, part in told.items()}
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Given = Any
-"""Points as a user has them: an array or tensor of shape (n, *shape), or a table of numbers with
-named columns, as pandas and polars make them."""
 
 
 def audit(
@@ -832,13 +453,13 @@ def audit(
             "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
             f"{significance} and {n_permutations}."
         )
-    sets = _sets(generated, training, held_out)
+    sets = as_sets(generated, training, held_out)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
     tables = all(hasattr(x, "columns") for x in (generated, training))
     features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
-    rows = {name: _rows(points) for name, points in seen.items()}
+    rows = {name: as_numbers(points) for name, points in seen.items()}
     search = _Search.of(rows, nearest if views is None else views.nearest)
     copied, bias = (
         search.copying(significance, n_permutations, seed),
@@ -859,7 +480,7 @@ def audit(
             power=none_to(strength.probability, 0.0),
             significance=significance,
         )
-    facts = {name: _describe(points) for name, points in sets.items()}
+    facts = {name: describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
     held_out_copies = search.held_out_copies
     blind = duplicates.overlap or held_out_copies == len(rows["generated"])
@@ -867,13 +488,13 @@ def audit(
         found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
         verdict=found,
-        sentence=_sentence(
+        sentence=sentence(
             found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
         ),
-        reasons=tuple(_reasons(copied, bias, quality, strength, significance, search.gap)),
+        reasons=tuple(reasons(copied, bias, quality, strength, significance, search.gap)),
         notes=(
-            *_notes(facts, duplicates, held_out_copies),
-            *_blind_spots(sets, features, robust),
+            *notes(facts, duplicates, held_out_copies),
+            *blind_spots(sets, features, robust),
             *(f"Units: {w}." for w in warned),
         ),
         copying=copied,
@@ -938,7 +559,7 @@ def audit_files(
         one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
         # 256 levels of grey: single precision tells them apart, in half the memory
         loaded[name] = replace(one, points=one.points.float()) if folders else one
-    _require_same_columns(loaded)
+    require_same_columns(loaded)
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
     notes = [
@@ -986,40 +607,6 @@ def audit_files(
     if not plan_sizes:
         return verdict
     return replace(verdict, power=replace(verdict.power, plan=plan(verdict)))
-
-
-def _require_same_columns(loaded: dict[str, datasets.Loaded]) -> None:
-    columns = {name: one.columns for name, one in loaded.items() if one.columns}
-    if len(set(columns.values())) < 2:
-        return
-    nameless = [
-        name
-        for name, found in columns.items()
-        if found == tuple(f"column {k + 1}" for k in range(len(found)))
-    ]
-    advice = "Select and order the columns alike."
-    if 0 < len(nameless) < len(columns):
-        advice = (
-            f"{' and '.join(nameless)}: the first line holds numbers, not names. If the columns "
-            "are those of the other tables, in their order, write the same line of names first."
-        )
-    elif len({tuple(sorted(found)) for found in columns.values()}) == 1:
-        advice = "They are the same columns in another order: write all tables in one order."
-    raise DataError(
-        "Tables must have the same columns in the same order, got "
-        + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
-        + f". {advice}"
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    """The first columns, and how many there are."""
-    shown = ", ".join(columns[:8])
-    return shown if len(columns) <= 8 else f"{shown}, ... ({len(columns)} columns)"
-
-
-def none_to(value: float | None, other: float) -> float:
-    return other if value is None else value
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -1175,7 +762,7 @@ class _Search:
         if self.pool is not None:
             p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
             near_held_out = int((near & self.in_held_out[where]).sum())
-            if p_value <= significance * _ROUNDING:
+            if p_value <= significance * ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
         inner = self.training_spacing[self.drawn]
@@ -1454,51 +1041,6 @@ RARE_IN_VIEWS = 0.001
 PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
 
-FALSE_DISCOVERIES = 0.1
-"""Expected share of false ones among the training points that are called copied, at most."""
-
-
-def discoveries_allowed(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> bool:
-    """Whether (6) lets the samples near R training and V held-out points be flagged.
-
-    Args:
-        n_mine: R, distinct training points with a sample within the scale.
-        n_other: V, distinct held-out points with one.
-        n_training, n_held_out: numbers of distinct points of either set alone.
-    """
-    if not n_held_out:
-        return False
-    part = n_training / (n_training + n_held_out)
-    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
-    chance = float((v * part**v).max())
-    return n_other * n_training / n_held_out + chance <= FALSE_DISCOVERIES * n_mine * _ROUNDING
-
-
-def most_false(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> int:
-    """How many of R training points have a sample near them by chance, at most (95 %)."""
-    from scipy.stats import hypergeom
-
-    false = np.arange(n_mine + 1)
-    tail = hypergeom.sf(false - 1, n_training + n_held_out, n_training, false + n_other)
-    return int(false[tail > 0.05].max())
-
-
-def share_interval(mine: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the share of samples nearer to training points.
-
-    The points are what varies, not the samples: with S the sum and v the variance of a set's
-    counts, log S_T - log S_H has variance n_T v_T / S_T² + n_H v_H / S_H², and at least the
-    Poisson one; 1/2 is added to either sum.
-
-    Reference:
-        Cochran 1977, Sampling Techniques, section 9A: ratio of cluster totals.
-    """
-    sums = np.array([mine.sum(), other.sum()]) + 0.5
-    spreads = np.array([max(len(c) * c.var(), c.sum()) + 0.5 for c in (mine, other)])
-    half = 1.959964 * math.sqrt(float((spreads / sums**2).sum()))
-    centre = math.log(sums[0] / sums[1])
-    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
-
 
 def _first_rows(member: Tensor, n_points: int) -> Tensor:
     """For each distinct point the first row that equals it; the largest number if none does."""
@@ -1547,35 +1089,6 @@ def _kernel_peer(
     weights = (logs - logs.max()).exp().numpy()
     p_value = permutation_p_value(weights, n, n_permutations=n_permutations, seed=seed)
     return Peer(value=delta.log_ratio, chance=0.0, p_value=p_value)
-
-
-def permutation_p_value(
-    values: np.ndarray, n_chosen: int, *, n_permutations: int, seed: int
-) -> float:
-    """P(sum over a random subset >= sum of the first n_chosen), (k + 1)/(B + 1).
-
-    How many of each value are chosen is multivariate hypergeometric: where values repeat, as
-    counts do, a relabelling is a few such numbers. Where they do not, all relabellings are one
-    product of a matrix of zeros and ones.
-
-    Reference:
-        Davison and Hinkley 1997, section 4.2.4; Johnson, Kotz and Balakrishnan 1997, Discrete
-        Multivariate Distributions, chapter 39.
-    """
-    rng = np.random.default_rng(seeds.derive(seed, "relabellings"))
-    slack = 1e-9 * float(np.abs(values).sum())
-    enough = float(values[:n_chosen].sum()) - slack
-    different, sizes = np.unique(values, return_counts=True)
-    if len(different) < len(values) / 20:
-        chosen = rng.multivariate_hypergeometric(sizes, n_chosen, size=n_permutations)
-        return (int((chosen @ different >= enough).sum()) + 1) / (n_permutations + 1)
-    extreme, step = 0, max(1, (1 << 22) // len(values))
-    for start in range(0, n_permutations, step):
-        draws = rng.random((min(step, n_permutations - start), len(values)), dtype=np.float32)
-        bound = np.partition(draws, n_chosen - 1, axis=1)[:, n_chosen - 1 : n_chosen]
-        sums = (draws <= bound).astype(np.float64) @ values
-        extreme += int((sums >= enough).sum())
-    return (extreme + 1) / (n_permutations + 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -1629,8 +1142,8 @@ class _Planted:
             counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
             n_copies = rng.binomial(n_generated, share)
             counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
-            p_value = _tail(counts.astype(np.float64), n_training, 1000, self.seed, most=0.01)
-            hits += p_value <= self.significance * _ROUNDING
+            p_value = tail(counts.astype(np.float64), n_training, 1000, self.seed, most=0.01)
+            hits += p_value <= self.significance * ROUNDING
         return hits / n_trials
 
 
@@ -1693,312 +1206,3 @@ def _smallest(reached: Callable[[int], float], power: float, start: int) -> int 
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) >= power else (middle, high)
     return high
-
-
-# Words
-
-
-def _sets(generated: Given, training: Given, held_out: Given | None) -> dict[str, Tensor]:
-    """The sets as tensors of one shape, in the number type they came in."""
-    given = {"generated": generated, "training": training}
-    if held_out is not None:
-        given["held_out"] = held_out
-    sets: dict[str, Tensor] = {}
-    for name, values in given.items():
-        points = _as_tensor(name, values)
-        if points.ndim == 0 or 0 in points.shape:
-            raise DataError(
-                f"{name}: an array of shape {tuple(points.shape)} holds no data points; accepted "
-                "is shape (n, *shape) with at least one point."
-            )
-        sets[name] = points if points.ndim > 1 else points[:, None]
-    if len({points.shape[1:] for points in sets.values()}) > 1:
-        sets = {name: _grey(points) for name, points in sets.items()}
-    shapes = {name: tuple(points.shape[1:]) for name, points in sets.items()}
-    if len(set(shapes.values())) > 1:
-        raise DataError(
-            "All sets must hold data points of one shape, got "
-            + ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            + f". {_how_to_convert(list(shapes.values()))}"
-        )
-    return sets
-
-
-def _grey(points: Tensor) -> Tensor:
-    """Images (n, height, width) as images of one channel, (n, 1, height, width)."""
-    return points[:, None] if points.ndim == 3 else points
-
-
-def _as_tensor(name: str, values: object) -> Tensor:
-    """Real numbers on the CPU; whole ones of rare types as 64-bit integers."""
-    if isinstance(values, Tensor):
-        if values.is_complex() or values.layout is not torch.strided:
-            raise DataError(
-                f"{name}: a {values.dtype} tensor of layout {values.layout} is not accepted; "
-                "dense real numbers are, shape (n, *shape)."
-            )
-        rare = values.dtype in (torch.bool, torch.uint16, torch.uint32, torch.uint64)
-        return (values.to(torch.int64) if rare else values).detach().cpu()
-    if isinstance(values, str | Path):
-        raise DataError(
-            f"{name}: a path is not read here; genonset.verdict.audit_files takes paths of "
-            "folders, arrays and tables, as genonset audit does."
-        )
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise DataError(
-            f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
-            "tensors of numbers, shape (n, *shape)."
-        )
-    return _as_tensor(name, from_array(array))
-
-
-def _rows(points: Tensor) -> Tensor:
-    """Data points as rows of floating-point numbers, where they are if they are such numbers."""
-    rows = points.reshape(len(points), -1)
-    if rows.is_floating_point():
-        return rows
-    return rows.float() if rows.itemsize < 3 else rows.double()
-
-
-def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
-    """What would bring data points of these shapes together."""
-    if len({math.prod(shape) for shape in shapes}) == 1:
-        return (
-            "They have equally many coordinates: bring them into one order, for images (channels, "
-            "height, width), e.g. points.permute(0, 3, 1, 2), or points.reshape(len(points), -1)."
-        )
-    if len({shape[-2:] for shape in shapes}) == 1 and all(len(s) >= 2 for s in shapes):
-        return (
-            "Channels differ: make all grey with points.mean(1, keepdim=True), or all colour with "
-            "points.expand(-1, 3, -1, -1); for folders use --grey or --colour."
-        )
-    return "Resize images, or select the same columns, so that all sets match."
-
-
-def _describe(points: Tensor) -> Input:
-    digest = hashlib.sha256(f"{points.dtype} {tuple(points.shape)} ".encode())
-    for part in parts(points, (1 << 24) // max(1, points[0].nbytes)):
-        digest.update(part.reshape(-1).contiguous().view(torch.uint8).numpy().data)
-    low, high = extent(points)
-    return Input(
-        n=len(points),
-        shape=tuple(points.shape[1:]),
-        dtype=str(points.dtype).removeprefix("torch."),
-        low=low,
-        high=high,
-        units=datasets.describe_units(points),
-        sha256=digest.hexdigest(),
-    )
-
-
-def _sentence(
-    found: Regime,
-    copied: Copying,
-    bias: TrainBias,
-    quality: Quality,
-    power: Power,
-    facts: dict[str, Input],
-    overlap: int,
-    held_out_copies: int,
-) -> str:
-    """The verdict in one sentence; samples identical to training points come first."""
-    m, n_held_out = facts["generated"].n, facts["held_out"].n if "held_out" in facts else None
-    same = (
-        f"{copied.identical} of {m} samples are identical to training points; "
-        if copied.identical
-        else ""
-    )
-    if n_held_out is None:
-        words = (
-            "undecided: without a held-out set copies cannot be told from dense data; "
-            f"{copied.near_training} of {m} samples are near-duplicates of a training point."
-        )
-        return same + words if same else words[0].upper() + words[1:]
-    near = f"{copied.near_training} of {m} samples"
-    undecided = (
-        "undecided: neither test rejects, but with these sizes copies in a tenth of the samples "
-        f"would be found with probability {none_to(power.probability, 0):.2f} only."
-    )
-    if held_out_copies == m:
-        undecided = (
-            f"undecided: all {m} samples are identical to held-out points, so the held-out set is "
-            "no control for them. Was one set given twice? Hold out data that the generator did "
-            "not see."
-        )
-    elif overlap:
-        undecided = (
-            f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
-            "hide the copies of it. "
-            + ("Leave them out (--drop-overlap), or hold" if overlap < n_held_out else "Hold")
-            + " out other data."
-        )
-    words = {
-        "copying": f"copying: {near} are near-duplicates of training points, against "
-        f"{copied.near_held_out} of held-out points (exact p = {p_text(copied.p_value)}).",
-        "train-biased": f"train-biased, not copying: {percent(bias.share)} of the samples lie "
-        f"nearer to a training than to a held-out point, {percent(bias.expected)} by chance "
-        f"(exact p = {p_text(bias.p_value)}), but near-duplicates do not favour training points.",
-        "poor": "poor: no dependence on the training points, but the samples are "
-        f"{quality.sliced_wasserstein:.3g} from held-out points, and training points only "
-        f"{none_to(quality.control, 0.0):.3g} (sliced Wasserstein).",
-        "generalizing": f"generalizing: the samples lie no nearer to training points than to "
-        f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and close "
-        f"copies in a tenth of them would have been found with probability "
-        f"{none_to(power.probability, 0):.2f}.",
-        "undecided": undecided,
-    }[found]
-    return same + words if same else words[0].upper() + words[1:]
-
-
-def _reasons(
-    copied: Copying,
-    bias: TrainBias,
-    quality: Quality,
-    power: Power,
-    significance: float,
-    bound: float,
-) -> Iterator[str]:
-    """What the verdict rests on, one statement each; `bound` is that of (8)."""
-    gap = f", or {1 / bound:.2g} times nearer than to any other" if bound else ""
-    chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
-    if copied.p_value is None:
-        yield (
-            f"{copied.near_training} samples are near-duplicates of a training point; "
-            "training points among one another, the weaker leave-one-out control, give p = "
-            f"{p_text(copied.leave_one_out_p_value)}. It assumes that a perfect generator has the "
-            "spread of the data, and a narrower one looks like copying."
-        )
-        yield (
-            "Nothing here tells copying from dense data. Train on a random half of the data and "
-            "pass the other half as the held-out set; then both tests are exact."
-        )
-    else:
-        yield (
-            f"Copying: {copied.near_training} samples are near-duplicates of a training point and "
-            f"{copied.near_held_out} of a held-out point (within {copied.scale:.4g} of it"
-            f"{gap}); p = {p_text(copied.p_value)}, level {significance:g}."
-        )
-        if copied.flagged:
-            points = len({f.nearest for f in copied.flagged})
-            yield (
-                f"{len(copied.flagged)} samples are flagged, at {points} training points, "
-                f"of which at least {copied.at_least} are copied (95 % confidence)."
-            )
-        yield (
-            f"Train bias: {percent(bias.share)} of the samples lie nearer to a training point "
-            f"[{percent(bias.low)}, {percent(bias.high)}], {percent(bias.expected)} by chance; "
-            f"p = {p_text(bias.p_value)}."
-        )
-    control = (
-        ""
-        if copied.control_fraction is None
-        else f", {percent(copied.control_fraction)} of held-out points"
-    )
-    yield (
-        f"Gap ratio: {percent(copied.memorized_fraction)} of the samples are three times nearer "
-        f"to one training point than to any other{control}{chance}."
-    )
-    if quality.control is not None:
-        yield (
-            f"Quality: sliced Wasserstein distance to held-out points "
-            f"{quality.sliced_wasserstein:.3g}, of training points {quality.control:.3g}; spread "
-            f"{quality.spread_ratio:.2f} times that of the data."
-        )
-    if power.probability is not None:
-        yield (
-            f"Power: close copies in {percent(power.share)} of the samples would be found with "
-            f"probability {power.probability:.2f}."
-        )
-
-
-UNSEEN = (
-    "Images were compared pixel by pixel: copies that were flipped, shifted, cropped or "
-    "brightened are not seen, and no power is stated for them; --robust, or robust=True, finds "
-    "these."
-)
-
-
-def _blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iterator[str]:
-    """What these coordinates do not see."""
-    shape = tuple(sets["training"].shape[1:])
-    if features == "pixels" and not robust and is_image(shape):
-        yield UNSEEN
-    if features not in ("pixels", "standardized") or len(shape) != 1:
-        return
-    pool = [sets[name] for name in ("training", "held_out") if name in sets]
-    mean, variance = datasets.moments(*pool)
-    spread = variance[variance > 0].sqrt()
-    if features == "pixels" and len(spread) and spread.max() > 100 * spread.min():
-        yield (
-            f"The columns spread over {spread.min():.3g} to {spread.max():.3g}: the widest alone "
-            "decide what is near, and copies that differ in them are not seen. Columns in units "
-            'of their own are compared by --features standardized, features="standardized".'
-        )
-    constant = variance == 0
-    if features == "standardized" and bool(constant.any()):
-        other = _rows(sets["generated"])[:, constant].double() != mean[constant]
-        yield (
-            f"{int(constant.sum())} columns are constant in the real data and were left out; "
-            f"{int(other.any(1).sum())} samples have another value there."
-        )
-
-
-def _notes(facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int) -> Iterator[str]:
-    """What a reader must know about the data."""
-    hashes = {name: one.sha256 for name, one in facts.items()}
-    for one, other in itertools.combinations(hashes, 2):
-        if hashes[one] == hashes[other]:
-            other = other.replace("_", "-")
-            yield f"{one} and {other} hold the same numbers: was one set given twice?"
-    if held_out_copies:
-        yield (
-            f"{held_out_copies} of {facts['generated'].n} samples are identical to held-out "
-            "points: a generator that never saw these does this only where data repeat."
-        )
-    if duplicates.training:
-        yield (
-            f"{duplicates.training} training points equal an earlier one; equal points count as "
-            "one, so that a copy of a repeated point is seen."
-        )
-    if duplicates.near_training:
-        yield (
-            f"Near-duplicates of another training point: {duplicates.near_training} in the "
-            "training set; the gap ratio counts each group once."
-        )
-    if duplicates.overlap:
-        yield (
-            f"{duplicates.overlap} held-out points equal a training point, so the held-out set is "
-            "no fair control for these: remove them (--drop-overlap)."
-        )
-    if duplicates.generated:
-        yield f"{duplicates.generated} samples equal an earlier sample."
-    small = [f"{facts[n].n} {n.replace('_', '-')}" for n in facts if facts[n].n < 20]
-    if small:
-        n_training = facts["training"].n
-        resolution = ""
-        if "held_out" in facts:
-            n = n_training + facts["held_out"].n
-            hit = np.arange(min(facts["generated"].n, n_training))
-            least = float(np.prod((n_training - hit) / (n - hit)))  # (5)
-            resolution = (
-                f": the smallest p-value that so many can have is {least:.2g}, and of a single "
-                f"sample {1 / (1 + facts['held_out'].n):.2g}"
-            )
-        yield f"Few points ({', '.join(small)}){resolution}."
-
-
-def percent(share: float | None) -> str:
-    """A share in words."""
-    if share is None or math.isnan(share):
-        return "none"
-    if 0 < share < 0.001:
-        return "under 0.1 %"
-    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
-
-
-def p_text(p_value: float | None) -> str:
-    """A p-value in two digits."""
-    if p_value is None:
-        return "none"
-    return "< 1e-300" if p_value == 0 else f"{p_value:.2g}"
