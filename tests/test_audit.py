@@ -21,6 +21,7 @@ from genonset.errors import ConfigError, DataError
 from genonset.estimates import subset_sum_tail
 from genonset.findings import REGIMES
 from genonset.labels import (
+    Units,
     copying_power,
     discoveries_allowed,
     most_false,
@@ -159,7 +160,7 @@ def test_false_discoveries_by_enumeration(n_training, n_held_out):
         for v in [*range(1, 12), 20, 40]:
             mean = 0.0
             for mine in range(v + 1):
-                if discoveries_allowed(k + mine, v - mine, n_training, n_held_out):
+                if discoveries_allowed(k + mine, v - mine, n_training / n_held_out):
                     mean += stats.binom.pmf(mine, v, part) * mine / (k + mine)
             worst = max(worst, mean)
     assert 0.03 < worst <= 0.1
@@ -171,11 +172,12 @@ def test_most_false_is_the_exact_bound():
         missed = sum(
             stats.hypergeom.pmf(mine, n_training + n_held_out, n_training, v)
             for mine in range(v + 1)
-            if most_false(mine + 50, v - mine, n_training, n_held_out) < mine
+            if most_false(mine + 50, v - mine, n_training / n_held_out, n_training + n_held_out)
+            < mine
         )
         assert missed <= 0.05
-    assert most_false(30, 0, 200, 200) == 4
-    assert most_false(2, 0, 200, 200) == 2
+    assert most_false(30, 0, 1, 400) == 4
+    assert most_false(2, 0, 1, 400) == 2
 
 
 # The other verdicts
@@ -321,12 +323,21 @@ def test_permutation_p_value_against_all_relabellings(n_chosen):
     values = np.random.default_rng(3).exponential(size=8)
     sums = [sum(chosen) for chosen in itertools.combinations(values, n_chosen)]
     exact = np.mean(np.array(sums) >= values[:n_chosen].sum() - 1e-12)
-    found = permutation_p_value(values, n_chosen, n_permutations=20_000, seed=0)
+    found = permutation_p_value(
+        values, Units.of(np.arange(len(values)), n_chosen), n_permutations=20_000, seed=0
+    )
     assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 20_000))
     top = np.sort(values)[::-1].copy()
-    smallest = permutation_p_value(top, n_chosen, n_permutations=9, seed=0)
+    smallest = permutation_p_value(
+        top, Units.of(np.arange(len(top)), n_chosen), n_permutations=9, seed=0
+    )
     assert smallest >= 1 / 10, "never zero"
-    assert permutation_p_value(np.ones(8), n_chosen, n_permutations=99, seed=0) == 1
+    assert (
+        permutation_p_value(
+            np.ones(8), Units.of(np.arange(len(np.ones(8))), n_chosen), n_permutations=99, seed=0
+        )
+        == 1
+    )
 
 
 def test_relabellings_of_repeated_counts_follow_the_exact_law():
@@ -335,14 +346,18 @@ def test_relabellings_of_repeated_counts_follow_the_exact_law():
     counts[:300] += np.arange(300) % 30 == 0
     exact = subset_sum_tail(counts, 300, counts[:300].sum())
     assert 0.05 < exact < 0.5
-    found = permutation_p_value(counts, 300, n_permutations=40_000, seed=0)
+    found = permutation_p_value(
+        counts, Units.of(np.arange(len(counts)), 300), n_permutations=40_000, seed=0
+    )
     assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 40_000))
 
 
 def test_ten_thousand_relabellings_of_a_large_pool_are_quick():
     counts = np.random.default_rng(6).poisson(0.2, 50_000).astype(np.float64)
     start = time.process_time()
-    permutation_p_value(counts, 25_000, n_permutations=10_000, seed=0)
+    permutation_p_value(
+        counts, Units.of(np.arange(len(counts)), 25_000), n_permutations=10_000, seed=0
+    )
     assert time.process_time() - start < 1, "0.02 s when written"
 
 

@@ -8,10 +8,10 @@ import genonset
 ORDER = [
     "errors", "tensors", "seeds", "noise", "sources", "arrays", "images", "tables", "datasets",
     "denoisers", "pretrained", "networks", "samplers", "estimates", "distances", "neighbors",
-    "peers", "features", "views", "labels", "findings", "inputs", "words", "verdict", "training",
-    "equivalents", "one_step", "theory", "onset", "criteria", "published", "spec", "gallery",
-    "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report", "reviewers",
-    "cli",
+    "peers", "features", "views", "labels", "findings", "inputs", "overlap", "words", "verdict",
+    "training", "equivalents", "one_step", "theory", "onset", "criteria", "published", "spec",
+    "gallery", "experiment", "adaptive", "predictions", "store", "sweep", "figures", "report",
+    "reviewers", "cli",
 ]  # fmt: skip
 PACKAGE = Path(genonset.__file__).parent
 

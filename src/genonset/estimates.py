@@ -34,7 +34,7 @@ from the innermost level outwards. The differences are unbiased for any law, and
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -279,13 +279,8 @@ def subset_sum_tail(counts: ArrayLike, n_chosen: int, observed: float) -> float:
     Reference:
         Fisher 1935, The Design of Experiments, section 21; the p-value of the label test.
     """
-    numbers = np.asarray(counts)
-    if numbers.ndim != 1 or not np.array_equal(numbers, np.round(numbers)) or (numbers < 0).any():
-        raise DataError("The label permutation takes whole, non-negative counts, one an item.")
+    numbers = _require_counts(counts, n_chosen)
     n_items = len(numbers)
-    if not 0 <= n_chosen <= n_items:
-        raise DataError(f"A subset of {n_chosen} of {n_items} items does not exist.")
-    numbers = numbers.astype(np.int64)
     if n_chosen in (0, n_items):
         return float((numbers.sum() if n_chosen else 0) >= observed)
     p = n_chosen / n_items
@@ -305,6 +300,54 @@ def subset_sum_tail(counts: ArrayLike, n_chosen: int, observed: float) -> float:
     above = float((joint * tails[taken, start]).sum())
     below = float((joint * (tails[:, :1] - tails[taken, start])).sum())
     return above / (above + below)
+
+
+def stratified_sum_tail(strata: Sequence[tuple[ArrayLike, int]], observed: float) -> float:
+    """Exact P(S >= observed), S the sum over random subsets of independent strata, by (3).
+
+    Args:
+        strata: for each stratum its counts, whole numbers that are not negative, and the size of
+            the subset that is drawn from it.
+        observed: the sum over all strata that was seen.
+
+    Returns:
+        The one-sided p-value; its relative accuracy holds however small it is.
+
+    Raises:
+        DataError: as `subset_sum_tail`.
+    """
+    law = np.ones(1)
+    for counts, n_chosen in strata:
+        law = np.convolve(law, _sum_law(_require_counts(counts, n_chosen), n_chosen))
+    return float(law[max(0, math.ceil(observed)) :].sum() / law.sum())
+
+
+def _sum_law(numbers: NDArray[np.int64], n_chosen: int) -> Array:
+    """Probabilities of S = 0, 1, 2, ... over subsets of one stratum, up to a common factor."""
+    n_items, total = len(numbers), int(numbers.sum())
+    law = np.zeros(total + 1)
+    if n_chosen in (0, n_items):
+        law[total if n_chosen else 0] = 1
+        return law
+    p = n_chosen / n_items
+    sizes = dict(zip(*np.unique(numbers, return_counts=True), strict=True))
+    zeros = _binomial(int(sizes.pop(0, 0)), p)
+    groups = {int(count): _binomial(int(size), p) for count, size in sizes.items()}
+    joint, sums = _size_and_sum(groups, n_chosen)
+    left = n_chosen - np.arange(len(joint))[:, None]
+    weights = joint * np.where(left < len(zeros), zeros[np.minimum(left, len(zeros) - 1)], 0.0)
+    np.add.at(law, sums[weights > 0], weights[weights > 0])
+    return law / law.sum()
+
+
+def _require_counts(counts: ArrayLike, n_chosen: int) -> NDArray[np.int64]:
+    """Whole, non-negative counts, of which a subset of n_chosen exists."""
+    numbers = np.asarray(counts)
+    if numbers.ndim != 1 or not np.array_equal(numbers, np.round(numbers)) or (numbers < 0).any():
+        raise DataError("The label permutation takes whole, non-negative counts, one an item.")
+    if not 0 <= n_chosen <= len(numbers):
+        raise DataError(f"A subset of {n_chosen} of {len(numbers)} items does not exist.")
+    return numbers.astype(np.int64)
 
 
 def _binomial(size: int, p: float) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from genonset.estimates import percent
+from genonset.labels import Units
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
 REGIMES: tuple[str, ...] = get_args(Regime)
@@ -46,7 +47,10 @@ class Copying:
         memorized_fraction, memorized_low, memorized_high: equation (4), near-duplicates of the
             training set counted as one point.
         control_fraction: the same for held-out points in place of samples.
-        chance: what equation (4) gives on data of this dimension.
+        chance: what equation (4) gives by chance.
+        chance_of: where that is from: "dimension", on data of this dimension; where so many points
+            tie that this formula does not hold, "held_out" points, or training points of which one
+            was "left_out".
         leave_one_out_p_value: the weaker control, of training points among one another.
     """
 
@@ -62,6 +66,7 @@ class Copying:
     memorized_high: float
     control_fraction: float | None
     chance: float
+    chance_of: str
     leave_one_out_p_value: float
 
 
@@ -206,8 +211,10 @@ class Evidence:
         p_values: of each sample at its distance to the training set, equation (7).
         control: distances of held-out points to the training set; of training points to one
             another if there are none.
-        background: for each point of the pool how many samples, those flagged left out, are within
+        background: for each unit of the pool how many samples, those flagged left out, are within
             the scale of it.
+        units: what the label tests permute; None without a held-out set.
+        member: for each row of the pool its distinct point.
         sets: the sets by name, shape (n, *shape).
         names: file names of their points, where they have any.
         columns: of a table.
@@ -220,6 +227,8 @@ class Evidence:
     p_values: Tensor
     control: Tensor
     background: np.ndarray
+    units: Units | None
+    member: np.ndarray
     sets: dict[str, Tensor]
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()

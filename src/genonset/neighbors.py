@@ -93,7 +93,9 @@ def as_rows(name: str, points: Points) -> Tensor:
 
 
 def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows of all sets together, in an order that depends on their values alone.
+    """The distinct rows of all sets together, in the order of their coordinates, first one first.
+
+    The order depends on the values alone, and not on the unit that they are in.
 
     Args:
         sets: shape (n, d) each, of any float dtype. A few columns are read at a time, and further
@@ -112,7 +114,7 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
             taken(x[:, column : column + width], rows).double()
             for x, rows in _row_parts(sets, tied)
         ]
-        values = np.ascontiguousarray(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
+        values = _ordered_bytes(torch.cat(read).cpu().numpy() + 0.0)  # -0.0 becomes 0.0
         _, key = np.unique(
             values.view(np.dtype((np.void, values.strides[0]))).ravel(), return_inverse=True
         )
@@ -127,6 +129,18 @@ def distinct(*sets: Tensor) -> tuple[Tensor, Tensor]:
         tied = np.sort(tied[np.repeat(length > 1, length)])
     _, first, member = np.unique(before, return_index=True, return_inverse=True)
     return torch.from_numpy(first), torch.from_numpy(member)
+
+
+def first_rows(member: Tensor, n_points: int) -> Tensor:
+    """For each distinct point the first row that equals it; the largest number if none does."""
+    first = torch.full((n_points,), torch.iinfo(torch.int64).max)
+    return first.scatter_reduce_(0, member, torch.arange(len(member)), "amin")
+
+
+def _ordered_bytes(values: np.ndarray) -> np.ndarray:
+    """Whole numbers whose bytes, compared from the first on, are in the order of these floats."""
+    bits = np.ascontiguousarray(values).view(np.int64)
+    return np.where(bits < 0, ~bits, bits ^ np.int64(-(2**63))).view(np.uint64).astype(">u8")
 
 
 def _row_parts(sets: Sequence[Tensor], rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:

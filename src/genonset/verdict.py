@@ -104,21 +104,26 @@ from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_c
 from genonset.labels import (
     ROUNDING,
     LabelTest,
+    Units,
     copying_power,
     discoveries_allowed,
-    label_test,
     most_false,
     permutation_p_value,
     share_interval,
-    tail,
+    unit_tail,
+    unit_test,
 )
-from genonset.neighbors import Points, as_rows, distinct, nearest
-from genonset.tensors import Vectors, taken
+from genonset.neighbors import Points, as_rows, distinct, first_rows, nearest
+from genonset.overlap import unshared
+from genonset.tensors import Vectors, extent, taken
 from genonset.views import Views
 from genonset.words import blind_spots, notes, reasons, sentence
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
+
+TIE = 1e-9
+"""Distances within this share of the least one are equal to it: rounding does not decide."""
 
 
 def label_tests(
@@ -141,8 +146,8 @@ def label_tests(
             "training and held_out are one and the same point repeated; a label test needs "
             "at least two distinct points."
         )
-    distances, where = (found[:, 0] for found in pool.nearest(samples, 1))
-    near = distances <= _near_duplicate_scale(pool.spacing(1))
+    distances, where = pool.nearer([pool.nearest_in(role, samples, 1) for role in (0, 1)])
+    near = distances <= pool.tie(_near_duplicate_scale(pool.spacing(1)))
     return pool.test(where, len(samples)), pool.test(where[near], len(samples))
 
 
@@ -157,22 +162,42 @@ class _Pool:
             row, counted through all sets.
         member: for every row its distinct point.
         ranks: for the rows of each set their distinct points, -1 where an earlier row is equal.
+        units: what the label tests permute.
+        slack: what rounding of the coordinates can do to a distance.
     """
 
     sets: tuple[Tensor, ...]
     first: Tensor
     member: Tensor
     ranks: tuple[Tensor, ...]
+    units: Units
+    slack: float
     search: Callable[..., tuple[Tensor, Tensor]] = nearest
 
     @classmethod
-    def of(cls, *sets: Tensor, search: Callable[..., tuple[Tensor, Tensor]] = nearest) -> "_Pool":
+    def of(
+        cls,
+        *sets: Tensor,
+        search: Callable[..., tuple[Tensor, Tensor]] = nearest,
+        precision: float | None = None,
+    ) -> "_Pool":
+        """The pool of these sets; `precision` is the unit roundoff of the coordinates."""
         first, member = distinct(*sets)
         ranks = []
         for rows in member.split([len(x) for x in sets]):
-            earliest = _first_rows(rows, len(first))[rows] == torch.arange(len(rows))
+            earliest = first_rows(rows, len(first))[rows] == torch.arange(len(rows))
             ranks.append(torch.where(earliest, rows, -1))
-        return cls(sets=sets, first=first, member=member, ranks=tuple(ranks), search=search)
+        if precision is None:
+            precision = max(torch.finfo(x.dtype).eps for x in sets)
+        return cls(
+            sets=sets,
+            first=first,
+            member=member,
+            ranks=tuple(ranks),
+            units=Units.of(member.numpy(), len(sets[0])),
+            slack=4 * precision * max(abs(end) for x in sets for end in extent(x)),
+            search=search,
+        )
 
     @property
     def n_training(self) -> int:
@@ -199,14 +224,57 @@ class _Pool:
     ) -> tuple[Tensor, Tensor]:
         """Distances and places of the k nearest distinct points of one set, or of part of it.
 
-        Fewer if there are fewer; ties by place.
+        Fewer if there are fewer. Of the points that tie for the nearest, the first counts.
         """
         rank = self.ranks[role]
         if keep is not None:
             rank = torch.where(keep[rank], rank, -1)
-        k = min(k, int((rank >= 0).sum()))
-        distances, rows = self.search(queries, self.sets[role], k, rank=rank)
-        return distances, rank[rows]
+        n = int((rank >= 0).sum())
+        k = min(k, n)
+        distances, rows = self.search(queries, self.sets[role], min(k + 1, n), rank=rank)
+        where = rank[rows]
+        first = self._first_tied(role, queries, rank, distances, where)[:, None]
+        where = torch.where(where == first, where[:, :1], where)  # the two change places
+        where[:, :1] = first
+        return distances[:, :k], where[:, :k]
+
+    def _first_tied(
+        self, role: int, queries: Tensor, rank: Tensor, distances: Tensor, where: Tensor
+    ) -> Tensor:
+        """The first of all points that tie for the nearest of each query.
+
+        Where all points that were found tie, more are asked for.
+        """
+        tied = distances <= self.tie(distances[:, :1])
+        first = where.masked_fill(~tied, len(self.first)).amin(1)
+        more = tied[:, -1].nonzero()[:, 0]
+        wider = min(int((rank >= 0).sum()), 4 * distances.shape[1])
+        if len(more) and wider > distances.shape[1]:
+            farther, rows = self.search(queries[more], self.sets[role], wider, rank=rank)
+            first[more] = self._first_tied(role, queries[more], rank, farther, rank[rows])
+        return first
+
+    def tie(self, distances: Tensor) -> Tensor:
+        """Up to where a distance is equal to these but for rounding; nothing ties with zero."""
+        return torch.where(distances > 0, distances * (1 + TIE) + self.slack, distances)
+
+    def nearer(self, found: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Distance and place of the nearest point of all sets, from those of each set."""
+        distances, where = (
+            torch.stack([x[:, 0] for x in one], 1) for one in zip(*found, strict=True)
+        )
+        least = distances.amin(1, keepdim=True)
+        where = where.masked_fill(distances > self.tie(least), len(self.first))
+        return least[:, 0], where.amin(1)
+
+    def levelled(self, *distances: Tensor) -> Sequence[Tensor]:
+        """The distances, those that differ by rounding alone made equal."""
+        values, order = torch.cat(distances).sort(stable=True)
+        new = torch.ones_like(values, dtype=torch.bool)
+        new[1:] = values[1:] > self.tie(values[:-1])
+        levels = torch.empty_like(values)
+        levels[order] = values[new][new.cumsum(0) - 1]
+        return levels.split([len(x) for x in distances])
 
     def nearest(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances and places of the k nearest distinct points of all sets, ties by place."""
@@ -220,26 +288,28 @@ class _Pool:
         order = torch.randperm(len(places), generator=seeds.generator(0, name, len(places)))
         return places[order[:most].sort().values]
 
+    @functools.cached_property
+    def looked(self) -> Tensor:
+        """Places of all points, or of some drawn at random, whatever their labels."""
+        return self.some(torch.arange(len(self.first)), "spacing")
+
     def spacing(self, k: int) -> Tensor:
-        """Distances of distinct points to their k nearest other ones, shape (n, k).
+        """Distances of the points `looked` at to their k nearest other ones, shape (n, k)."""
+        return self.nearest(self.rows(self.looked), k + 1)[0][:, 1:]
 
-        Of all points, or of some drawn at random, whatever their labels.
-        """
-        chosen = self.some(torch.arange(len(self.first)), "spacing")
-        return self.nearest(self.rows(chosen), k + 1)[0][:, 1:]
-
-    def counts(self, where: Tensor) -> np.ndarray:
-        """For every row how many of the samples at these points it has."""
+    def sums(self, where: Tensor) -> np.ndarray:
+        """For every unit how many of the samples at these points it has."""
+        if not self.units.are_rows:
+            return torch.bincount(where.cpu(), minlength=len(self.first)).numpy()
         return _shared(where.cpu(), self.member).numpy()
 
     def test(
         self, where: Tensor, n_generated: int, n_permutations: int = 10_000, seed: int = 0
     ) -> LabelTest:
         """The label test of samples that are nearest to these points."""
-        counts = self.counts(where)
-        return label_test(
-            counts[: self.n_training],
-            counts[self.n_training :],
+        return unit_test(
+            self.sums(where),
+            self.units,
             n_generated=n_generated,
             n_permutations=n_permutations,
             seed=seed,
@@ -269,7 +339,7 @@ def _same_shape(**sets: Points) -> list[Tensor]:
     return vectors
 
 
-def _near_duplicate_scale(spacing: Tensor) -> float:
+def _near_duplicate_scale(spacing: Tensor) -> Tensor:
     """Equation (3) from the distances of distinct points to others; nearest in column 0.
 
     Zero if float64 cannot tell their distances from zero.
@@ -277,7 +347,7 @@ def _near_duplicate_scale(spacing: Tensor) -> float:
     known = spacing[:, 0]
     known = known[known > 0].sort().values
     rank = int(NEAR_DUPLICATE_QUANTILE * (len(known) - 1))
-    return NEAR_DUPLICATE_FRACTION * float(known[rank]) if len(known) else 0.0
+    return NEAR_DUPLICATE_FRACTION * known[rank] if len(known) else known.new_zeros(())
 
 
 def _shared(where: Tensor, member: Tensor) -> Tensor:
@@ -355,7 +425,7 @@ def memorized_fraction(generated: Points, training: Points, *, gap: float = 1 / 
             "copies instead."
         )
     first, second = pool.nearest(samples, 2)[0].T
-    return wilson(int((first < gap * second).sum()), len(first))
+    return wilson(int((pool.tie(first) < gap * second).sum()), len(first))
 
 
 def regime(
@@ -417,6 +487,7 @@ def audit(
     significance: float = 0.05,
     power: bool = False,
     allow_mixed_units: bool = False,
+    drop_overlap: bool = False,
     features: str | None = None,
     robust: bool = False,
 ) -> Verdict:
@@ -433,6 +504,9 @@ def audit(
         significance: level of either test.
         power: whether to find the power at several shares of copies.
         allow_mixed_units: compare sets in different units anyway.
+        drop_overlap: leave points that stand in both the training and the held-out set out of
+            both, and samples that equal them out of the tests. Out of one set alone they would
+            leave the other with all that is popular.
         features: the coordinates that are compared, as `genonset.features.represent` takes them;
             by default "pixels", of tables with named columns "standardized", and in a robust
             search "lowpass".
@@ -460,16 +534,25 @@ def audit(
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
     rows = {name: as_numbers(points) for name, points in seen.items()}
-    search = _Search.of(rows, nearest if views is None else views.nearest)
+    kept = unshared(sets) if drop_overlap else None
+    search = _Search.of(
+        rows if kept is None else {name: taken(rows[name], i) for name, i in kept.rows.items()},
+        whole=rows,
+        search=nearest if views is None else views.nearest,
+        precision=max(torch.finfo(as_numbers(x[:1]).dtype).eps for x in sets.values()),
+    )
     copied, bias = (
         search.copying(significance, n_permutations, seed),
         search.train_bias(n_permutations, seed),
     )
+    quality, peers = search.quality(seed), search.peers(n_permutations, seed)
+    evidence = search.evidence(sets, search.background(copied.flagged))
+    strength = search.power(evidence, significance, seed, curve=power)
+    if kept is not None:
+        evidence = kept.evidence(evidence)
+        copied = replace(copied, flagged=kept.flagged(copied.flagged))
     if views is not None and copied.flagged:
         copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
-    quality, peers = search.quality(seed), search.peers(n_permutations, seed)
-    background = search.background(copied.flagged)
-    strength = search.power(background, significance, seed, curve=power)
     found: Regime = "undecided"
     if quality.control is not None:
         found = regime(
@@ -496,6 +579,7 @@ def audit(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
             *(f"Units: {w}." for w in warned),
+            *([kept.note] if kept else []),
         ),
         copying=copied,
         train_bias=bias,
@@ -509,12 +593,13 @@ def audit(
             "n_permutations": n_permutations,
             "significance": significance,
             "allow_mixed_units": allow_mixed_units,
+            "drop_overlap": drop_overlap,
             "features": features,
             "robust": robust,
             "near_duplicate_scale": copied.scale,
             "intrinsic_dimension": search.dimension,
         },
-        evidence=search.evidence(sets, background),
+        evidence=evidence,
     )
 
 
@@ -542,7 +627,7 @@ def audit_files(
             their own, and "pixels" for everything else.
         robust: as in `audit`.
         plan_sizes: whether to `plan` sizes as well.
-        drop_overlap: leave out held-out points that equal a training point.
+        drop_overlap: as in `audit`.
         skip_unreadable, colour: of image folders.
         power, allow_mixed_units, significance, seed: as in `audit`.
 
@@ -568,17 +653,6 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
-    if drop_overlap and held_out is not None:
-        fresh = ~datasets.matches(sets["held_out"], sets["training"])
-        if not bool(fresh.any()):
-            raise DataError(
-                "Every held-out point equals a training point, so nothing is left to compare "
-                "with. Pass data that the model was not fitted to."
-            )
-        notes.append(f"{int((~fresh).sum())} held-out points equal to training points left out.")
-        sets["held_out"] = sets["held_out"][fresh]
-        kept = fresh.nonzero()[:, 0].tolist()
-        names["held_out"] = tuple(names["held_out"][k] for k in kept if names["held_out"])
     tables = all(one.kind == "table" for one in loaded.values())
     if tables and features is None:
         notes.append(
@@ -593,6 +667,7 @@ def audit_files(
         significance=significance,
         power=power,
         allow_mixed_units=allow_mixed_units,
+        drop_overlap=drop_overlap,
         features=features or ("standardized" if tables else None),
         robust=robust,
     )
@@ -614,10 +689,12 @@ class _Search:
     """Every neighbour search of an audit, done once."""
 
     rows: dict[str, Tensor]
+    whole: dict[str, Tensor]  # with what was left out of the tests
     points: _Pool
     in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
     spacing: Tensor  # distances of distinct points to two others
+    looked: Tensor  # and which points these are, by their places in the pool
     second: Tensor  # for each sample the distance to its second nearest distinct point
     first: Tensor  # for each sample the distances to two distinct training points
     nearest_training: Tensor  # and the nearest one, by its place in the pool
@@ -631,10 +708,15 @@ class _Search:
 
     @classmethod
     def of(
-        cls, rows: dict[str, Tensor], search: Callable[..., tuple[Tensor, Tensor]] = nearest
+        cls,
+        rows: dict[str, Tensor],
+        whole: dict[str, Tensor],
+        search: Callable[..., tuple[Tensor, Tensor]],
+        precision: float,
     ) -> "_Search":
         roles = [name for name in ("training", "held_out") if name in rows]
-        points = _Pool.of(*(rows[name] for name in roles), search=search)
+        sets = (rows[name] for name in roles)
+        points = _Pool.of(*sets, search=search, precision=precision)
         mine = points.has(0)
         other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
         if int(mine.sum()) < 2:
@@ -660,10 +742,12 @@ class _Search:
             control, control_where = training_spacing[drawn], training_neighbour[drawn, None]
         return cls(
             rows=rows,
+            whole=whole,
             points=points,
             in_training=mine,
             in_held_out=other,
             spacing=training_spacing[drawn] if len(roles) == 1 else points.spacing(2),
+            looked=drawn if len(roles) == 1 else points.looked,
             second=_merged(found, 2)[0][:, 1],
             first=first,
             nearest_training=where[:, 0],
@@ -683,7 +767,7 @@ class _Search:
 
     @property
     def scale(self) -> float:
-        return _near_duplicate_scale(self.spacing)
+        return float(_near_duplicate_scale(self.spacing))
 
     @property
     def near(self) -> Tensor:
@@ -691,40 +775,65 @@ class _Search:
         return self._is_near(self.nearer[0], self.second)
 
     def _is_near(self, first: Tensor, second: Tensor) -> Tensor:
-        within = first <= self.scale
-        return within | (first < self.gap * second)
+        within = first <= self.points.tie(_near_duplicate_scale(self.spacing))
+        return within | (self.points.tie(first) < self.gap * second)
 
-    @property
+    @functools.cached_property
     def gap(self) -> float:
         """The bound of (8); 0 where chance would pass it too often."""
-        if self.points.search is nearest:
+        if self.points.search is nearest or self.tied:
             return 1 / 3 if self.chance < RARE else 0.0
         return min(1 / 2, RARE_IN_VIEWS ** (1 / self.dimension)) if self.dimension > 0 else 0.0
 
-    @property
+    @functools.cached_property
+    def tied(self) -> bool:
+        """Whether points repeat or lie equally far so often that they have no density."""
+        sizes = torch.bincount(self.points.member)
+        repeated = float((sizes[self.points.member] > 1).double().mean())
+        equal = self.spacing[:, -1] <= self.points.tie(self.spacing[:, 0])
+        return max(repeated, float(equal.double().mean())) > TIED
+
+    @functools.cached_property
     def chance(self) -> float:
-        """How often the gap ratio is below 1/3 by chance."""
-        return (1 / 3) ** self.dimension
+        """How often the gap ratio is below 1/3 by chance: (1/3)^k, or as in a pool with ties."""
+        if not self.tied:
+            return (1 / 3) ** self.dimension
+        sizes = torch.bincount(self.points.member)[self.looked]
+        return float(
+            (sizes * self._memorized(*self._left_out(self.spacing, sizes))).sum() / sizes.sum()
+        )
+
+    def _memorized(self, first: Tensor, second: Tensor) -> Tensor:
+        """Equation (4), whatever rounding did."""
+        return self.points.tie(first) < second / 3
+
+    @staticmethod
+    def _left_out(spacing: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances of points to the two nearest others if one row of each is left out.
+
+        A point that is there once has the distances to other points; of one that is there several
+        times, another row is at distance 0.
+        """
+        again = sizes > 1
+        return (
+            spacing[:, 0].masked_fill(again, 0.0),
+            torch.where(again, spacing[:, 0], spacing[:, -1]),
+        )
 
     @property
     def nearer(self) -> tuple[Tensor, Tensor]:
         """Distance and distinct point of each sample's nearest neighbour in the pool."""
-        if self.to_held_out is None or self.nearest_held_out is None:
-            return self.first[:, 0], self.nearest_training
-        tied = (self.first[:, 0] == self.to_held_out) & (
-            self.nearest_training <= self.nearest_held_out
-        )
-        mine = (self.first[:, 0] < self.to_held_out) | tied
-        return (
-            torch.where(mine, self.first[:, 0], self.to_held_out),
-            torch.where(mine, self.nearest_training, self.nearest_held_out),
-        )
+        found = [(self.first, self.nearest_training[:, None])]
+        if self.to_held_out is not None and self.nearest_held_out is not None:
+            found.append((self.to_held_out[:, None], self.nearest_held_out[:, None]))
+        return self.points.nearer(found)
 
     @property
     def near_twins(self) -> Tensor:
         """Which training points have another within a third of the median distance."""
         nearest_other = self.training_spacing[:, 0]
-        return nearest_other < NEAR_DUPLICATE_FRACTION * nearest_other[self.drawn].median()
+        bound = NEAR_DUPLICATE_FRACTION * nearest_other[self.drawn].median()
+        return self.points.tie(nearest_other) < bound
 
     @property
     def dimension(self) -> float:
@@ -732,7 +841,7 @@ class _Search:
         if self.spacing.shape[1] < 2:
             return math.nan
         one, two = self.spacing.T
-        usable = one > NEAR_DUPLICATE_FRACTION * one.median()
+        usable = one > self.points.tie(NEAR_DUPLICATE_FRACTION * one.median())
         logs = (two[usable] / one[usable]).log()
         total = float(logs.sum())
         return (len(logs) - 1) / total if len(logs) > 1 and total > 0 else math.nan
@@ -765,8 +874,6 @@ class _Search:
             if p_value <= significance * ROUNDING:
                 flagged, at_least = self._flagged(near, distances, where)
         samples, control = self.gap_shares()
-        inner = self.training_spacing[self.drawn]
-        inner = self._is_near(inner[:, 0], inner[:, -1])
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
@@ -780,11 +887,28 @@ class _Search:
             memorized_low=samples.low,
             memorized_high=samples.high,
             control_fraction=None if control is None else control.value,
-            chance=self.chance,
-            leave_one_out_p_value=peers.fisher(
-                near_training, len(near), int(inner.sum()), len(inner)
-            ),
+            chance=self.chance if control is None or not self.tied else control.value,
+            chance_of=("held_out" if self.pool else "left_out") if self.tied else "dimension",
+            leave_one_out_p_value=peers.fisher(near_training, len(near), *self._left_out_near()),
         )
+
+    def _left_out_near(self) -> tuple[int, int]:
+        """Of how many training points, left out one at a time, how many are near another.
+
+        Points that are near one another are so together: as many independent ones are counted as
+        have the variance of their sum over groups.
+        """
+        sizes = torch.bincount(self.points.member[: self.points.n_training])[self.drawn]
+        near = self._is_near(*self._left_out(self.training_spacing[self.drawn], sizes)).double()
+        share = float((sizes * near).sum() / sizes.sum())
+        among = torch.where(near > 0, self.training_neighbour[self.drawn], self.drawn)
+        group = _groups(self.drawn, among, len(self.in_training))[self.drawn]
+        sums = torch.zeros(len(self.in_training), dtype=torch.float64)
+        sums.index_add_(0, group, sizes * (near - share))
+        n = int(sizes.sum())
+        if 0 < share < 1:
+            n = min(n, round(share * (1 - share) * n**2 / float(sums.square().sum())))
+        return round(share * n), n
 
     @property
     def identical(self) -> int:
@@ -811,10 +935,10 @@ class _Search:
             first = self.points.nearest_in(0, self.rows["generated"], 2, keep)[0]
             if self.pool is not None:
                 control = self.points.nearest_in(0, self.rows["held_out"], 2, keep)[0]
-        share = wilson(int((first[:, 0] < first[:, 1] / 3).sum()), len(first))
+        share = wilson(int(self._memorized(*first.T).sum()), len(first))
         if self.pool is None:
             return share, None
-        return share, wilson(int((control[:, 0] < control[:, 1] / 3).sum()), len(control))
+        return share, wilson(int(self._memorized(*control.T).sum()), len(control))
 
     def _one_of_each(self) -> Tensor:
         """Mask of distinct points with one of each group of near twins in the training set."""
@@ -822,13 +946,9 @@ class _Search:
         keep = torch.ones(len(twins), dtype=torch.bool)
         if not bool(twins.any()):
             return keep
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
         i = twins.nonzero()[:, 0]
-        links = (np.ones(len(i)), (i.numpy(), self.training_neighbour[i].numpy()))
-        _, group = connected_components(coo_array(links, shape=(len(twins),) * 2))
-        _, first = np.unique(group, return_index=True)
+        group = _groups(i, self.training_neighbour[i], len(twins))
+        _, first = np.unique(group.numpy(), return_index=True)
         return keep.fill_(False).index_fill_(0, torch.from_numpy(first), True)
 
     def _flagged(
@@ -840,13 +960,13 @@ class _Search:
         other = self.in_held_out & ~self.in_training
         hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
         n_mine, n_other = int((hit & mine).sum()), int((hit & other).sum())
-        sizes = int(mine.sum()), int(other.sum())
-        if not n_mine or not discoveries_allowed(n_mine, n_other, *sizes):
+        odds = float(self._odds(mine, other)[hit & (mine | other)].max()) if n_mine else math.inf
+        if not discoveries_allowed(n_mine, n_other, odds):
             return (), 0
         chosen = (near & mine[where]).nonzero()[:, 0]
         chosen = chosen[distances[chosen].argsort(stable=True)]
         p_values = self.sample_p_values(distances)
-        training_row = _first_rows(self.pool.member[: self.pool.n_training], len(mine))
+        training_row = first_rows(self.pool.member[: self.pool.n_training], len(mine))
         return tuple(
             Flagged(
                 index=int(i),
@@ -855,7 +975,21 @@ class _Search:
                 p_value=float(p_values[i]),
             )
             for i in chosen
-        ), n_mine - most_false(n_mine, n_other, *sizes)
+        ), n_mine - most_false(n_mine, n_other, odds, int((mine | other).sum()))
+
+    def _odds(self, mine: Tensor, other: Tensor) -> Tensor:
+        """For each point that is in one set only the odds that it is a training point.
+
+        A row is a training one with odds o, a point of k rows then with o^k: o is measured on the
+        points with the number of rows that is most frequent.
+        """
+        assert self.pool is not None
+        sizes = torch.bincount(self.pool.member)
+        usual = sizes[mine | other].mode().values
+        n_mine, n_other = (int((of & (sizes == usual)).sum()) for of in (mine, other))
+        if not (n_mine and n_other):
+            return torch.full((len(sizes),), math.inf)
+        return (n_mine / n_other) ** (sizes / usual)
 
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
@@ -863,23 +997,22 @@ class _Search:
         reached = torch.full((len(self.points.first),), math.inf, dtype=torch.float64)
         reached.scatter_reduce_(0, where, own, "amin")
         controls = reached[self.in_held_out & ~self.in_training].sort().values
-        as_near = torch.searchsorted(controls, distances.contiguous(), right=True)
+        as_near = torch.searchsorted(controls, self.points.tie(distances), right=True)
         return (1 + as_near).double() / (1 + len(controls))
 
     def train_bias(self, n_permutations: int, seed: int) -> TrainBias:
         if self.pool is None:
             return TrainBias(**dict.fromkeys(f.name for f in fields(TrainBias)))
         _, where = self.nearer
-        counts = self.pool.counts(where)
-        mine, other = np.split(counts, [self.pool.n_training])
-        test = label_test(mine, other, n_permutations=n_permutations, seed=seed)
-        low, high = share_interval(mine, other)
+        sums, units = self.pool.sums(where), self.pool.units
+        test = unit_test(sums, units, n_permutations=n_permutations, seed=seed)
+        low, high = share_interval(sums[units.training], sums[~units.training])
         return TrainBias(
             p_value=test.p_value,
             share=test.share,
             low=min(low, test.share),
             high=max(high, test.share),
-            expected=len(mine) / len(counts),
+            expected=test.expected,
             z=test.z,
             excess=test.excess,
         )
@@ -889,21 +1022,22 @@ class _Search:
     def quality(self, seed: int) -> Quality:
         reference = "training" if self.pool is None else "held_out"
         samples, training = self._matched(seed)
-        real = _subset(self.rows[reference], SEARCHED, seed, reference)
+        real = _subset(self.whole[reference], SEARCHED, seed, reference)
         control = None
         if self.pool is not None:
             control = _sliced(training, real, seed)
         return Quality(
             sliced_wasserstein=_sliced(samples, real, seed),
             control=control,
-            spread_ratio=_spread(self.rows["generated"]) / _spread(*self.points.sets),
+            spread_ratio=_spread(self.whole["generated"])
+            / _spread(*(x for name, x in self.whole.items() if name != "generated")),
             reference=reference,
             size=len(samples),
         )
 
     def _matched(self, seed: int) -> tuple[Vectors, Vectors]:
         """Equally many samples and training points, drawn at random."""
-        both = [self.rows["generated"], self.rows["training"]]
+        both = [self.whole["generated"], self.whole["training"]]
         size = min(len(both[0]), len(both[1]), LARGEST)
         samples, training = (
             _subset(x, size, seed, name)
@@ -916,8 +1050,11 @@ class _Search:
         if self.pool is None or self.to_held_out is None:
             return {}
         where = self.nearest_training
-        rank = peers.rank_test(self.first[:, 0], self.control[:, 0])
-        spacing = self.training_spacing[:, 0]
+        to_training, to_held_out, control = self.points.levelled(
+            self.first[:, 0], self.to_held_out, self.control[:, 0]
+        )
+        rank = peers.rank_test(to_training, control)
+        spacing = self.points.tie(self.training_spacing[:, 0])
         own = peers.authentic(self.first[:, 0], where, spacing)
         fresh = peers.authentic(self.control[:, 0], self.control_training, spacing)
         n_training, n_held_out = self.pool.n_training, len(self.rows["held_out"])
@@ -929,7 +1066,7 @@ class _Search:
                 p_value=peers.fisher(int((~own).sum()), len(own), int((~fresh).sum()), len(fresh)),
             ),
             "dcr_share": Peer(
-                value=peers.nearer_share(self.first[:, 0], self.to_held_out),
+                value=peers.nearer_share(to_training, to_held_out),
                 chance=n_training / (n_training + n_held_out),
             ),
         }
@@ -937,7 +1074,7 @@ class _Search:
 
     def _manifold(self, seed: int) -> dict[str, Peer]:
         samples, training = self._matched(seed)
-        real = _subset(self.rows["held_out"], LARGEST, seed, "held_out")
+        real = _subset(self.whole["held_out"], LARGEST, seed, "held_out")
         if min(len(samples), len(real)) < 2:
             return {}
         found, chance = peers.manifold(samples, real), peers.manifold(training, real)
@@ -968,13 +1105,11 @@ class _Search:
 
     # Power
 
-    def power(
-        self, background: np.ndarray, significance: float, seed: int, *, curve: bool
-    ) -> Power:
+    def power(self, evidence: Evidence, significance: float, seed: int, *, curve: bool) -> Power:
         if self.pool is None:
             return Power(share=PLANTED, probability=None)
         sizes = len(self.rows["generated"]), self.pool.n_training
-        planted = _Planted(background=background, significance=significance, seed=seed)
+        planted = _Planted.beside(evidence, significance, seed)
         shares = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2) if curve else ()
         return Power(
             share=PLANTED,
@@ -983,20 +1118,20 @@ class _Search:
         )
 
     def background(self, flagged: Sequence[Flagged]) -> np.ndarray:
-        """For every row of the pool how many samples are near it, those flagged left out."""
+        """For every unit of the pool how many samples are near it, those flagged left out."""
         if self.pool is None:
             return np.zeros(0, dtype=np.int64)
         _, where = self.nearer
         near = self.near
         near[[f.index for f in flagged]] = False
-        return self.pool.counts(where[near])
+        return self.pool.sums(where[near])
 
     def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
         member, n_training = self.points.member, self.points.n_training
-        training_row = _first_rows(member[:n_training], len(self.points.first))
+        training_row = first_rows(member[:n_training], len(self.points.first))
         held_out = None
         if self.nearest_held_out is not None:
-            held_out = _first_rows(member[n_training:], len(training_row))[self.nearest_held_out]
+            held_out = first_rows(member[n_training:], len(training_row))[self.nearest_held_out]
         return Evidence(
             to_training=self.first[:, 0],
             nearest_training=training_row[self.nearest_training],
@@ -1005,6 +1140,8 @@ class _Search:
             p_values=self.sample_p_values(self.first[:, 0]),
             control=self.control[:, 0],
             background=background,
+            units=self.pool.units if self.pool else None,
+            member=member.numpy(),
             sets=sets,
         )
 
@@ -1032,6 +1169,10 @@ points."""
 LARGEST = 1000
 """Points of a set that are compared all with all; of larger sets a random part."""
 
+TIED = 0.05
+"""Share of points that repeat, or whose two nearest others are equally far, beyond which formulas
+that presume a density do not hold."""
+
 RARE = 0.01
 """Chance below which a small gap ratio makes a near-duplicate."""
 
@@ -1042,10 +1183,13 @@ PLANTED = 0.1
 """Share of copies that an audit must be able to find with power 1/2, or it is undecided."""
 
 
-def _first_rows(member: Tensor, n_points: int) -> Tensor:
-    """For each distinct point the first row that equals it; the largest number if none does."""
-    first = torch.full((n_points,), torch.iinfo(torch.int64).max)
-    return first.scatter_reduce_(0, member, torch.arange(len(member)), "amin")
+def _groups(i: Tensor, j: Tensor, n: int) -> Tensor:
+    """For each of n things the group that these links put it in."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(i)), (i.numpy(), j.numpy())), shape=(n, n))
+    return torch.from_numpy(connected_components(links)[1]).long()
 
 
 def _subset(rows: Tensor, size: int, seed: int, name: str) -> Vectors:
@@ -1087,7 +1231,8 @@ def _kernel_peer(
     squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
     logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
     weights = (logs - logs.max()).exp().numpy()
-    p_value = permutation_p_value(weights, n, n_permutations=n_permutations, seed=seed)
+    units = Units.of(distinct(training, held_out)[1].numpy(), n)
+    p_value = permutation_p_value(weights, units, n_permutations=n_permutations, seed=seed)
     return Peer(value=delta.log_ratio, chance=0.0, p_value=p_value)
 
 
@@ -1097,13 +1242,33 @@ class _Planted:
 
     Attributes:
         background: for each point of the pool how many of the samples seen were near it.
+        member: for each row of the pool its point.
+        units: what the label test permutes.
         significance: level of the test.
         seed: of the trials.
     """
 
     background: np.ndarray
+    member: np.ndarray
+    units: Units
     significance: float
     seed: int
+
+    @classmethod
+    def beside(cls, evidence: Evidence, significance: float, seed: int) -> "_Planted":
+        """Beside the samples of an audit that were not flagged."""
+        assert evidence.units is not None
+        units, member = evidence.units, evidence.member
+        background = evidence.background
+        if units.are_rows:
+            background = np.bincount(member, background).astype(np.int64)
+        return cls(
+            background=background,
+            member=member,
+            units=units,
+            significance=significance,
+            seed=seed,
+        )
 
     def found(
         self,
@@ -1117,34 +1282,61 @@ class _Planted:
     ) -> float:
         """Probability that `copying` finds planted copies, each sample one with prob. `share`.
 
-        Each trial labels the points at random, takes Poisson counts around the samples that were
+        Each trial labels the units at random, takes Poisson counts around the samples that were
         near, so that real copies among them favour no label, and adds copies of random training
-        points, each near enough to count for its point. Without such background it is (5).
+        rows, each near enough to count for its point: equal rows share it, as in the audit.
+        Without background and without equal rows it is (5).
 
         Args:
             n_generated: m, number of samples in a trial.
-            n_training: number of training points.
+            n_training: number of training rows.
             share: of the samples that are copies.
             n_seen: number of samples behind the background, if not m.
-            n_points: number of points in the pool, if not as many as there are.
+            n_points: number of rows in the pool, if not as many as there are: drawn from them,
+                each time a point of its own if no rows are equal.
             n_trials: number of trials.
         """
-        n_points = n_points or len(self.background)
-        if not self.background.any():
-            n_held_out = n_points - n_training
-            return copying_power(n_generated, n_training, n_held_out, share, self.significance)
-        names = "planted copies", n_generated, n_training, n_points, repr(share)
+        n_rows = n_points or len(self.member)
+        repeats = len(self.background) < len(self.member)
+        if not self.background.any() and not repeats:
+            return copying_power(
+                n_generated, n_training, n_rows - n_training, share, self.significance
+            )
+        names = "planted copies", n_generated, n_training, n_rows, repr(share)
         rng = np.random.default_rng(seeds.derive(self.seed, *names))
         rate = self.background * ((1 - share) * n_generated / (n_seen or n_generated))
         hits = 0
         for _ in range(n_trials):
-            same = n_points == len(rate)
-            counts = rng.poisson(rng.permutation(rate) if same else rng.choice(rate, n_points))
-            n_copies = rng.binomial(n_generated, share)
-            counts[:n_training] += rng.multinomial(n_copies, np.full(n_training, 1 / n_training))
-            p_value = tail(counts.astype(np.float64), n_training, 1000, self.seed, most=0.01)
+            units, member, rates = self.units, self.member, rate
+            if n_rows != len(member):
+                drawn = member[rng.integers(len(member), size=n_rows)]
+                rates, member = (rate, drawn) if repeats else (rate[drawn], np.arange(n_rows))
+            if n_rows != len(self.member) or units.are_rows:
+                labels = rng.permutation(n_rows) < n_training
+                units = Units(
+                    of_row=np.arange(n_rows), training=labels, stratum=np.zeros(n_rows, int)
+                )
+            else:
+                units = units.relabelled(rng)
+            mine = np.flatnonzero(units.training[units.of_row])
+            counts = rng.poisson(rates)
+            copied = member[mine[rng.integers(len(mine), size=rng.binomial(n_generated, share))]]
+            counts += np.bincount(copied, minlength=len(counts))
+            sums = _dealt(counts, member, rng) if units.are_rows else counts
+            p_value = unit_tail(sums.astype(np.float64), units, 1000, self.seed, most=0.01)
             hits += p_value <= self.significance * ROUNDING
         return hits / n_trials
+
+
+def _dealt(counts: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The counts of points dealt to their rows as evenly as whole numbers allow, at random."""
+    sizes = np.bincount(member, minlength=len(counts))
+    order = rng.permutation(len(member))
+    order = order[np.argsort(member[order], kind="stable")]
+    rank = np.empty(len(member), np.int64)
+    rank[order] = np.arange(len(member)) - (np.cumsum(sizes) - sizes)[member[order]]
+    least, left = np.divmod(counts, np.maximum(sizes, 1))
+    return least[member] + (rank < left[member])
 
 
 def plan(
@@ -1172,10 +1364,8 @@ def plan(
             "dense data. Train on a random half and pass the other half as --held-out."
         )
     m, n_training = verdict.inputs["generated"].n, verdict.inputs["training"].n
-    planted = _Planted(
-        background=verdict.evidence.background,
-        significance=verdict.settings["significance"],
-        seed=verdict.settings["seed"],
+    planted = _Planted.beside(
+        verdict.evidence, verdict.settings["significance"], verdict.settings["seed"]
     )
     return tuple(
         Plan(
