@@ -324,20 +324,13 @@ def test_permutation_p_value_against_all_relabellings(n_chosen):
     sums = [sum(chosen) for chosen in itertools.combinations(values, n_chosen)]
     exact = np.mean(np.array(sums) >= values[:n_chosen].sum() - 1e-12)
     found = permutation_p_value(
-        values, Units.of(np.arange(len(values)), n_chosen), n_permutations=20_000, seed=0
+        values, Units.rows(len(values), n_chosen), n_permutations=20_000, seed=0
     )
     assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 20_000))
     top = np.sort(values)[::-1].copy()
-    smallest = permutation_p_value(
-        top, Units.of(np.arange(len(top)), n_chosen), n_permutations=9, seed=0
-    )
+    smallest = permutation_p_value(top, Units.rows(len(top), n_chosen), n_permutations=9, seed=0)
     assert smallest >= 1 / 10, "never zero"
-    assert (
-        permutation_p_value(
-            np.ones(8), Units.of(np.arange(len(np.ones(8))), n_chosen), n_permutations=99, seed=0
-        )
-        == 1
-    )
+    assert permutation_p_value(np.ones(8), Units.rows(8, n_chosen), n_permutations=99, seed=0) == 1
 
 
 def test_relabellings_of_repeated_counts_follow_the_exact_law():
@@ -347,7 +340,7 @@ def test_relabellings_of_repeated_counts_follow_the_exact_law():
     exact = subset_sum_tail(counts, 300, counts[:300].sum())
     assert 0.05 < exact < 0.5
     found = permutation_p_value(
-        counts, Units.of(np.arange(len(counts)), 300), n_permutations=40_000, seed=0
+        counts, Units.rows(len(counts), 300), n_permutations=40_000, seed=0
     )
     assert found == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / 40_000))
 
@@ -355,9 +348,7 @@ def test_relabellings_of_repeated_counts_follow_the_exact_law():
 def test_ten_thousand_relabellings_of_a_large_pool_are_quick():
     counts = np.random.default_rng(6).poisson(0.2, 50_000).astype(np.float64)
     start = time.process_time()
-    permutation_p_value(
-        counts, Units.of(np.arange(len(counts)), 25_000), n_permutations=10_000, seed=0
-    )
+    permutation_p_value(counts, Units.rows(len(counts), 25_000), n_permutations=10_000, seed=0)
     assert time.process_time() - start < 1, "0.02 s when written"
 
 

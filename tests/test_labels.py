@@ -98,21 +98,16 @@ def test_strata_refuse_what_one_stratum_refuses():
 # Which units
 
 
-def test_rows_are_units_while_a_value_is_in_both_sets():
-    found = Units.of(np.array([0, 1, 1, 2, 0, 3]), 3)
-    assert found.are_rows
-    assert found.training.tolist() == [True] * 3 + [False] * 3
-    assert not found.stratum.any()
-    assert Units.of(np.arange(5), 2).are_rows
-
-
-def test_values_that_are_in_one_set_are_units_by_their_multiplicity():
+def test_values_are_units_by_their_multiplicity():
     # values 0 (twice) and 1 in training, 2 (twice), 3 and 4 held out
-    found = Units.of(np.array([0, 0, 1, 2, 3, 2, 4]), 3)
+    found = Units.values(np.array([0, 0, 1, 2, 3, 2, 4]), 3)
     assert not found.are_rows
     assert found.of_row.tolist() == [0, 0, 1, 2, 3, 2, 4]
     assert found.training.tolist() == [True, True, False, False, False]
     assert found.stratum.tolist() == [1, 0, 1, 0, 0]
+    assert Units.rows(5, 2).are_rows
+    with pytest.raises(AssertionError):
+        Units.values(np.array([0, 1, 1]), 2)
 
 
 def test_new_labels_keep_the_numbers_of_every_stratum():
@@ -131,8 +126,7 @@ def test_pairs_of_rows_keep_the_level_as_values_and_not_as_rows():
         counts = 2 * rng.poisson(1.0, 60)
         order = rng.permutation(60)
         rows = np.concatenate([np.repeat(order[:30], 2), np.repeat(order[30:], 2)])
-        of = Units.of(rows, 60)
-        assert not of.are_rows
+        of = Units.values(rows, 60)
         by_value += unit_test(counts, of).p_value <= 0.05
         shared = counts[member[rows * 2]] / 2
         by_row += label_test(shared[:60], shared[60:]).p_value <= 0.05

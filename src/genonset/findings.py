@@ -211,7 +211,7 @@ class Evidence:
         p_values: of each sample at its distance to the training set, equation (7).
         control: distances of held-out points to the training set; of training points to one
             another if there are none.
-        background: for each unit of the pool how many samples, those flagged left out, are within
+        background: for each point of the pool how many samples, those flagged left out, are within
             the scale of it.
         units: what the label tests permute; None without a held-out set.
         member: for each row of the pool its distinct point.

@@ -12,11 +12,10 @@ be the training ones, independently of other strata, so that with m_k the sum of
 and P(S >= observed) over all choices is an exact p-value, whatever the law of the data.
 
 *Which units.* Rows of two samples of one law are exchangeable: rows are units, in one stratum.
-Where no value stands in both sets though values repeat, rows are not: equal ones share their
-label, because shared values were taken out or because the data were split by groups. Given that,
-each choice of values with equally many rows is equally likely: values are units, and those of one
-multiplicity a stratum. (Of rows that come in pairs, a permutation of rows of nominal size .05
-rejects in .135 of innocent cases.)
+Where values that stood in both sets were taken out of both, rows are not: equal ones that are left
+have one label. Given that, every choice among values of equally many rows is equally likely:
+values are units, and those of one multiplicity a stratum. (Where values come in pairs, a
+permutation of rows of nominal size .05 rejects in .135 of innocent cases.)
 """
 
 import math
@@ -57,8 +56,14 @@ class Units:
         return len(self.of_row) == len(self.training)
 
     @classmethod
-    def of(cls, member: np.ndarray, n_training: int) -> "Units":
-        """The units of a pool: values if they repeat and none is in both sets, else rows.
+    def rows(cls, n: int, n_training: int) -> "Units":
+        """Each of n rows a unit, the first n_training of them training ones, in one stratum."""
+        rows = np.arange(n)
+        return cls(of_row=rows, training=rows < n_training, stratum=np.zeros(n, np.int64))
+
+    @classmethod
+    def values(cls, member: np.ndarray, n_training: int) -> "Units":
+        """Values that are in one set only, those of equally many rows a stratum.
 
         Args:
             member: for each row its value, 0, 1, ...; training rows first.
@@ -66,11 +71,7 @@ class Units:
         """
         sizes = np.bincount(member)
         mine = np.bincount(member[:n_training], minlength=len(sizes))
-        if len(sizes) == len(member) or ((mine > 0) & (mine < sizes)).any():
-            rows = np.arange(len(member))
-            return cls(
-                of_row=rows, training=rows < n_training, stratum=np.zeros(len(member), np.int64)
-            )
+        assert ((mine == 0) | (mine == sizes)).all(), "a value is in both sets"
         _, stratum = np.unique(sizes, return_inverse=True)
         return cls(of_row=member, training=mine > 0, stratum=stratum)
 
@@ -140,7 +141,7 @@ def label_test(
     n = len(training) + len(held_out)
     return unit_test(
         np.concatenate([training, held_out]),
-        Units.of(np.arange(n), len(training)),
+        Units.rows(n, len(training)),
         n_generated=n_generated,
         n_permutations=n_permutations,
         seed=seed,
@@ -151,6 +152,7 @@ def unit_test(
     sums: ArrayLike,
     units: Units,
     *,
+    parts: int = 1,
     n_generated: int | None = None,
     n_permutations: int = 10_000,
     seed: int = 0,
@@ -158,8 +160,9 @@ def unit_test(
     """Label test of the samples counted at each unit, equations (1) and (2).
 
     Args:
-        sums: for each unit how many samples are nearest to it.
+        sums: for each unit how many samples are nearest to it, in parts of a sample.
         units: what is permuted.
+        parts: of how many parts a sample is made, where units share samples.
         n_generated: number of all samples, of which the sums may hold a part; by default their
             total.
         n_permutations, seed: of the relabellings that stand in for the exact law where that would
@@ -170,13 +173,13 @@ def unit_test(
     """
     numbers = np.asarray(sums, dtype=np.float64)
     strata = _strata(numbers, units)
-    counted, near_training = int(numbers.sum()), int(numbers[units.training].sum())
+    counted, near_training = int(numbers.sum()) // parts, numbers[units.training].sum() / parts
     n_generated = counted if n_generated is None else n_generated
     if counted > n_generated:
         raise DataError(f"{counted} samples were counted, but only {n_generated} were generated.")
     p_value = tail(strata, n_permutations, seed)
-    mean = sum(s.values.sum() * s.part for s in strata)
-    variance = sum(s.variance for s in strata)
+    mean = sum(s.values.sum() * s.part for s in strata) / parts
+    variance = sum(s.variance for s in strata) / parts**2
     n_training = sum(s.n_training for s in strata)
     other = sum(s.n_training * (1 - s.part) for s in strata) / n_training
     return LabelTest(
@@ -187,6 +190,37 @@ def unit_test(
         counted=counted,
         excess=(near_training - mean) / (n_generated * other) if counted and other else 0.0,
     )
+
+
+def parts_of_one(member: np.ndarray) -> int:
+    """In how many parts a sample is cut so that equal rows can have the same share of it.
+
+    Args:
+        member: for each row its value.
+    """
+    sizes = np.unique(np.bincount(member))
+    return min(12, int(np.lcm.reduce(sizes[sizes > 0].clip(max=12))))
+
+
+def dealt(counts: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What each row has of the counts at its value: as equal as whole numbers allow.
+
+    What is left over goes to equal rows in a random order that knows no labels.
+
+    Args:
+        counts: for each value, whole numbers.
+        member: for each row its value.
+        rng: of the order.
+    """
+    sizes = np.bincount(member, minlength=len(counts))
+    if len(sizes) == len(member):
+        return counts[member]
+    order = rng.permutation(len(member))
+    order = order[np.argsort(member[order], kind="stable")]
+    rank = np.empty(len(member), np.int64)
+    rank[order] = np.arange(len(member)) - (np.cumsum(sizes) - sizes)[member[order]]
+    least, left = np.divmod(counts, np.maximum(sizes, 1))
+    return least[member] + (rank < left[member])
 
 
 class _Stratum(NamedTuple):

@@ -106,8 +106,10 @@ from genonset.labels import (
     LabelTest,
     Units,
     copying_power,
+    dealt,
     discoveries_allowed,
     most_false,
+    parts_of_one,
     permutation_p_value,
     share_interval,
     unit_tail,
@@ -180,21 +182,28 @@ class _Pool:
         *sets: Tensor,
         search: Callable[..., tuple[Tensor, Tensor]] = nearest,
         precision: float | None = None,
+        by_value: bool = False,
     ) -> "_Pool":
-        """The pool of these sets; `precision` is the unit roundoff of the coordinates."""
+        """The pool of these sets.
+
+        Args:
+            search: see above.
+            precision: the unit roundoff of the coordinates.
+            by_value: whether values are permuted, none of which is in two sets, and not rows.
+        """
         first, member = distinct(*sets)
         ranks = []
         for rows in member.split([len(x) for x in sets]):
             earliest = first_rows(rows, len(first))[rows] == torch.arange(len(rows))
             ranks.append(torch.where(earliest, rows, -1))
         if precision is None:
-            precision = max(torch.finfo(x.dtype).eps for x in sets)
+            precision = max(map(_precision, sets))
         return cls(
             sets=sets,
             first=first,
             member=member,
             ranks=tuple(ranks),
-            units=Units.of(member.numpy(), len(sets[0])),
+            units=_units(member.numpy(), len(sets[0]), by_value),
             slack=4 * precision * max(abs(end) for x in sets for end in extent(x)),
             search=search,
         )
@@ -298,10 +307,18 @@ class _Pool:
         return self.nearest(self.rows(self.looked), k + 1)[0][:, 1:]
 
     def sums(self, where: Tensor) -> np.ndarray:
-        """For every unit how many of the samples at these points it has."""
+        """For every unit how many of the samples at these points it has, in parts of one."""
+        counts = torch.bincount(where.cpu(), minlength=len(self.first)).numpy() * self.parts
         if not self.units.are_rows:
-            return torch.bincount(where.cpu(), minlength=len(self.first)).numpy()
-        return _shared(where.cpu(), self.member).numpy()
+            return counts
+        names = self.n_training, len(self.member), *counts.tolist()
+        rng = np.random.default_rng(seeds.derive(0, "leftover samples", *names))
+        return dealt(counts, self.member.numpy(), rng)
+
+    @property
+    def parts(self) -> int:
+        """Of how many parts a sample is made, so that equal rows can share it."""
+        return parts_of_one(self.member.numpy()) if self.units.are_rows else 1
 
     def test(
         self, where: Tensor, n_generated: int, n_permutations: int = 10_000, seed: int = 0
@@ -310,10 +327,22 @@ class _Pool:
         return unit_test(
             self.sums(where),
             self.units,
+            parts=self.parts,
             n_generated=n_generated,
             n_permutations=n_permutations,
             seed=seed,
         )
+
+
+def _precision(x: Tensor) -> float:
+    """Relative rounding of numbers: whole ones and those of half precision are what they are."""
+    return torch.finfo(torch.float32 if x.dtype == torch.float32 else torch.float64).eps
+
+
+def _units(member: np.ndarray, n_training: int, by_value: bool) -> Units:
+    if by_value:
+        return Units.values(member, n_training)
+    return Units.rows(len(member), n_training)
 
 
 def _merged(found: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
@@ -348,28 +377,6 @@ def _near_duplicate_scale(spacing: Tensor) -> Tensor:
     known = known[known > 0].sort().values
     rank = int(NEAR_DUPLICATE_QUANTILE * (len(known) - 1))
     return NEAR_DUPLICATE_FRACTION * known[rank] if len(known) else known.new_zeros(())
-
-
-def _shared(where: Tensor, member: Tensor) -> Tensor:
-    """Counts of the points, equal points sharing theirs as evenly as whole numbers allow.
-
-    What is left over goes to them in a random order, drawn from the counts and not from the
-    labels: it is the same whenever the sets are, and favours no label over many sets.
-
-    Args:
-        where: for each counted sample its distinct point.
-        member: for each point its distinct point.
-    """
-    sizes = torch.bincount(member)
-    counts = torch.bincount(where, minlength=len(sizes))
-    if len(sizes) == len(member):
-        return counts[member]
-    generator = seeds.generator(0, "leftover samples", *sizes.tolist(), *where.tolist())
-    order = torch.randperm(len(member), generator=generator)
-    grouped = order[member[order].argsort(stable=True)]
-    rank = torch.empty_like(member)
-    rank[grouped] = torch.arange(len(member)) - (sizes.cumsum(0) - sizes)[member[grouped]]
-    return (counts // sizes)[member] + (rank < (counts % sizes)[member])
 
 
 def train_bias(generated: Points, training: Points, held_out: Points) -> LabelTest:
@@ -539,7 +546,8 @@ def audit(
         rows if kept is None else {name: taken(rows[name], i) for name, i in kept.rows.items()},
         whole=rows,
         search=nearest if views is None else views.nearest,
-        precision=max(torch.finfo(as_numbers(x[:1]).dtype).eps for x in sets.values()),
+        by_value=kept is not None,
+        precision=max(map(_precision, sets.values())),
     )
     copied, bias = (
         search.copying(significance, n_permutations, seed),
@@ -713,10 +721,11 @@ class _Search:
         whole: dict[str, Tensor],
         search: Callable[..., tuple[Tensor, Tensor]],
         precision: float,
+        by_value: bool,
     ) -> "_Search":
         roles = [name for name in ("training", "held_out") if name in rows]
         sets = (rows[name] for name in roles)
-        points = _Pool.of(*sets, search=search, precision=precision)
+        points = _Pool.of(*sets, search=search, precision=precision, by_value=by_value)
         mine = points.has(0)
         other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
         if int(mine.sum()) < 2:
@@ -980,16 +989,15 @@ class _Search:
     def _odds(self, mine: Tensor, other: Tensor) -> Tensor:
         """For each point that is in one set only the odds that it is a training point.
 
-        A row is a training one with odds o, a point of k rows then with o^k: o is measured on the
-        points with the number of rows that is most frequent.
+        A row is a training one with odds o, a point of k rows with o^k. Where shared points were
+        left out, o is measured on what is left of the points of one row.
         """
         assert self.pool is not None
         sizes = torch.bincount(self.pool.member)
-        usual = sizes[mine | other].mode().values
-        n_mine, n_other = (int((of & (sizes == usual)).sum()) for of in (mine, other))
-        if not (n_mine and n_other):
-            return torch.full((len(sizes),), math.inf)
-        return (n_mine / n_other) ** (sizes / usual)
+        n_mine, n_other = self.pool.n_training, len(self.rows["held_out"])
+        if not self.pool.units.are_rows:
+            n_mine, n_other = (int((of & (sizes == 1)).sum()) for of in (mine, other))
+        return (n_mine / n_other if n_other else math.inf) ** sizes.double()
 
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
@@ -1005,7 +1013,8 @@ class _Search:
             return TrainBias(**dict.fromkeys(f.name for f in fields(TrainBias)))
         _, where = self.nearer
         sums, units = self.pool.sums(where), self.pool.units
-        test = unit_test(sums, units, n_permutations=n_permutations, seed=seed)
+        test = self.pool.test(where, len(where), n_permutations, seed)
+        sums = sums / self.pool.parts
         low, high = share_interval(sums[units.training], sums[~units.training])
         return TrainBias(
             p_value=test.p_value,
@@ -1099,7 +1108,13 @@ class _Search:
         spread = math.sqrt(_spread(training, held_out) / samples.shape[1])
         if spread > 0:
             found["kernel_delta"] = _kernel_peer(
-                samples, training, held_out, spread, n_permutations, seed
+                samples,
+                training,
+                held_out,
+                spread,
+                n_permutations,
+                seed,
+                by_value=not self.points.units.are_rows,
             )
         return found
 
@@ -1118,13 +1133,13 @@ class _Search:
         )
 
     def background(self, flagged: Sequence[Flagged]) -> np.ndarray:
-        """For every unit of the pool how many samples are near it, those flagged left out."""
+        """For every point of the pool how many samples are near it, those flagged left out."""
         if self.pool is None:
             return np.zeros(0, dtype=np.int64)
         _, where = self.nearer
         near = self.near
         near[[f.index for f in flagged]] = False
-        return self.pool.sums(where[near])
+        return np.bincount(where[near].numpy(), minlength=len(self.points.first))
 
     def evidence(self, sets: dict[str, Tensor], background: np.ndarray) -> Evidence:
         member, n_training = self.points.member, self.points.n_training
@@ -1216,6 +1231,7 @@ def _kernel_peer(
     spread: float,
     n_permutations: int,
     seed: int,
+    by_value: bool,
 ) -> Peer:
     """log(b/a) of the size-matched Delta, and the p-value of its cross terms by relabelling.
 
@@ -1231,7 +1247,7 @@ def _kernel_peer(
     squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
     logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
     weights = (logs - logs.max()).exp().numpy()
-    units = Units.of(distinct(training, held_out)[1].numpy(), n)
+    units = _units(distinct(training, held_out)[1].numpy(), n, by_value)
     p_value = permutation_p_value(weights, units, n_permutations=n_permutations, seed=seed)
     return Peer(value=delta.log_ratio, chance=0.0, p_value=p_value)
 
@@ -1258,14 +1274,10 @@ class _Planted:
     def beside(cls, evidence: Evidence, significance: float, seed: int) -> "_Planted":
         """Beside the samples of an audit that were not flagged."""
         assert evidence.units is not None
-        units, member = evidence.units, evidence.member
-        background = evidence.background
-        if units.are_rows:
-            background = np.bincount(member, background).astype(np.int64)
         return cls(
-            background=background,
-            member=member,
-            units=units,
+            background=evidence.background,
+            member=evidence.member,
+            units=evidence.units,
             significance=significance,
             seed=seed,
         )
@@ -1313,30 +1325,18 @@ class _Planted:
                 rates, member = (rate, drawn) if repeats else (rate[drawn], np.arange(n_rows))
             if n_rows != len(self.member) or units.are_rows:
                 labels = rng.permutation(n_rows) < n_training
-                units = Units(
-                    of_row=np.arange(n_rows), training=labels, stratum=np.zeros(n_rows, int)
-                )
+                units = replace(Units.rows(n_rows, n_training), training=labels)
             else:
                 units = units.relabelled(rng)
             mine = np.flatnonzero(units.training[units.of_row])
             counts = rng.poisson(rates)
             copied = member[mine[rng.integers(len(mine), size=rng.binomial(n_generated, share))]]
             counts += np.bincount(copied, minlength=len(counts))
-            sums = _dealt(counts, member, rng) if units.are_rows else counts
-            p_value = unit_tail(sums.astype(np.float64), units, 1000, self.seed, most=0.01)
+            if units.are_rows:
+                counts = dealt(counts * parts_of_one(member), member, rng)
+            p_value = unit_tail(counts.astype(np.float64), units, 1000, self.seed, most=0.01)
             hits += p_value <= self.significance * ROUNDING
         return hits / n_trials
-
-
-def _dealt(counts: np.ndarray, member: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The counts of points dealt to their rows as evenly as whole numbers allow, at random."""
-    sizes = np.bincount(member, minlength=len(counts))
-    order = rng.permutation(len(member))
-    order = order[np.argsort(member[order], kind="stable")]
-    rank = np.empty(len(member), np.int64)
-    rank[order] = np.arange(len(member)) - (np.cumsum(sizes) - sizes)[member[order]]
-    least, left = np.divmod(counts, np.maximum(sizes, 1))
-    return least[member] + (rank < left[member])
 
 
 def plan(
