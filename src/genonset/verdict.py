@@ -100,7 +100,18 @@ from genonset.findings import (
     Verdict,
     none_to,
 )
-from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_columns
+from genonset.inputs import (
+    Equal,
+    Given,
+    as_numbers,
+    as_sets,
+    centred,
+    describe,
+    equal_points,
+    in_one_precision,
+    require_same_columns,
+    typeless,
+)
 from genonset.labels import (
     ROUNDING,
     LabelTest,
@@ -453,14 +464,17 @@ def audit(
             "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
             f"{significance} and {n_permutations}."
         )
-    sets = as_sets(generated, training, held_out)
+    sets, shaped = as_sets(generated, training, held_out)
+    facts = {name: describe(points) for name, points in sets.items()}
+    sets, moved = centred(sets)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
+    sets, rounded = in_one_precision(sets)
     tables = all(hasattr(x, "columns") for x in (generated, training))
     features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
     rows = {name: as_numbers(points) for name, points in seen.items()}
-    search = _Search.of(rows, nearest if views is None else views.nearest)
+    search = _Search.of(rows, equal_points(sets), nearest if views is None else views.nearest)
     copied, bias = (
         search.copying(significance, n_permutations, seed),
         search.train_bias(n_permutations, seed),
@@ -480,10 +494,9 @@ def audit(
             power=none_to(strength.probability, 0.0),
             significance=significance,
         )
-    facts = {name: describe(points) for name, points in sets.items()}
     duplicates = search.duplicates
-    held_out_copies = search.held_out_copies
-    blind = duplicates.overlap or held_out_copies == len(rows["generated"])
+    held_out_copies = search.equal.held_out_copies
+    blind = duplicates.overlap or search.n_shared or held_out_copies == len(rows["generated"])
     if blind and found in ("poor", "generalizing"):
         found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
@@ -495,6 +508,9 @@ def audit(
         notes=(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
+            *shaped,
+            *moved,
+            *rounded,
             *(f"Units: {w}." for w in warned),
         ),
         copying=copied,
@@ -559,6 +575,8 @@ def audit_files(
         one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
         # 256 levels of grey: single precision tells them apart, in half the memory
         loaded[name] = replace(one, points=one.points.float()) if folders else one
+        if one.kind == "table":
+            loaded[name] = replace(one, points=typeless(one.points))
     require_same_columns(loaded)
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
@@ -614,6 +632,7 @@ class _Search:
     """Every neighbour search of an audit, done once."""
 
     rows: dict[str, Tensor]
+    equal: Equal
     points: _Pool
     in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
@@ -631,7 +650,10 @@ class _Search:
 
     @classmethod
     def of(
-        cls, rows: dict[str, Tensor], search: Callable[..., tuple[Tensor, Tensor]] = nearest
+        cls,
+        rows: dict[str, Tensor],
+        equal: Equal,
+        search: Callable[..., tuple[Tensor, Tensor]] = nearest,
     ) -> "_Search":
         roles = [name for name in ("training", "held_out") if name in rows]
         points = _Pool.of(*(rows[name] for name in roles), search=search)
@@ -660,6 +682,7 @@ class _Search:
             control, control_where = training_spacing[drawn], training_neighbour[drawn, None]
         return cls(
             rows=rows,
+            equal=equal,
             points=points,
             in_training=mine,
             in_held_out=other,
@@ -738,17 +761,19 @@ class _Search:
         return (len(logs) - 1) / total if len(logs) > 1 and total > 0 else math.nan
 
     @property
+    def n_shared(self) -> int:
+        """Held-out points that equal a training point in the coordinates that are compared."""
+        if self.pool is None:
+            return 0
+        return int(self.in_training[self.pool.member[self.pool.n_training :]].sum())
+
+    @property
     def duplicates(self) -> Duplicates:
-        training, generated = self.rows["training"], self.rows["generated"]
-        overlap = 0
-        if self.pool is not None:
-            held_out = self.pool.member[len(training) :]
-            overlap = int(self.in_training[held_out].sum())
         return Duplicates(
-            training=len(training) - int(self.in_training.sum()),
+            training=self.equal.training,
             near_training=int(self.near_twins.sum()),
-            overlap=overlap,
-            generated=len(generated) - len(distinct(generated)[0]),
+            overlap=self.equal.overlap,
+            generated=self.equal.generated,
         )
 
     # Copying and train bias
@@ -772,7 +797,7 @@ class _Search:
             p_value=p_value,
             flagged=flagged,
             at_least=at_least,
-            identical=self.identical,
+            identical=self.equal.identical,
             near_training=near_training,
             near_held_out=near_held_out,
             scale=self.scale,
@@ -785,23 +810,6 @@ class _Search:
                 near_training, len(near), int(inner.sum()), len(inner)
             ),
         )
-
-    @property
-    def identical(self) -> int:
-        """Samples that equal a training point, number for number."""
-        return self._identical(self.first[:, 0], self.nearest_training)
-
-    @property
-    def held_out_copies(self) -> int:
-        """Samples that equal a held-out point."""
-        if self.to_held_out is None or self.nearest_held_out is None:
-            return 0
-        return self._identical(self.to_held_out, self.nearest_held_out)
-
-    def _identical(self, distances: Tensor, where: Tensor) -> int:
-        """A flipped image has distance 0 in a robust search, and is not identical."""
-        at = (distances == 0).nonzero()[:, 0]
-        return int((self.rows["generated"][at] == self.points.rows(where[at])).all(1).sum())
 
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
