@@ -185,6 +185,13 @@ def test_sets_that_are_no_images_of_8_bits_are_not_put_on_a_grid():
     assert equal_points(found).identical == 0, "two values are no evidence of a grid"
 
 
+def test_samples_that_are_nearly_black_become_black():
+    """As saving them does; smaller numbers than a type holds are another matter."""
+    g, t, h = (x / 255 for x in pictures())
+    found, _ = brought(np.full_like(g, 1e-5), t, h)
+    assert not found["generated"].any()
+
+
 def test_tables_of_fractions_need_many_levels():
     rng = np.random.default_rng(2)
     fifths, pixels = ([rng.integers(0, n, (50, 8)) / (n - 1) for _ in range(3)] for n in (6, 256))
@@ -313,23 +320,50 @@ def test_values_beyond_the_range_are_refused():
     assert brought(half, t, one)[0]["held_out"][0, 0] == 0
 
 
+def test_decimals_that_one_real_set_alone_was_written_with():
+    """Two decimals beside more: rounded alike, and so that equal decimals are equal numbers."""
+    rng = np.random.default_rng(15)
+    g, t, h = rng.normal(size=(3, 40, 2))
+    for to in (np.float64, np.float32):
+        found, notes = brought(g, t.round(2).astype(to), h)
+        types = "through float32, the type of training and " if to == np.float32 else ""
+        assert notes == (f"generated and held-out were rounded {types}to 2 decimals, as training "
+                         "is written.",)  # fmt: skip
+        assert np.array_equal(found["held_out"].numpy(), h.round(2).astype(to))
+        assert np.array_equal(found["training"].numpy(), t.round(2).astype(to))
+    found, notes = brought(g, t.round(7), h)
+    assert notes == ()
+    found, notes = brought(g.round(1), t, h)
+    assert notes == (), "the samples' decimals say nothing of the labels"
+    some = h.round(2)
+    some[:6] = h[:6]
+    assert brought(g, t.round(2), some)[1] == (), "6 of 80 points fall into one half often"
+    some[:12] = h[:12]
+    assert len(brought(g, t.round(2), some)[1]) == 1
+    [note] = brought(9 * g, (9 * t).round(), 9 * h)[1]
+    assert note.startswith("training holds whole numbers alone")
+
+
 def innocent_p_values(types, n_audits, seed):
     """Copying and train bias of samples that know of no label, on decimals in mixed types."""
     found = []
     for r in range(n_audits):
         rng = np.random.default_rng([seed, r])
-        g, t, h = (rng.integers(-9, 10, (n, 2)) / 10 for n in (60, 50, 50))
-        sets = (TYPES[one](x) for one, x in zip(types, (g, t, h), strict=True))
+        step = 100 if "2 decimals" in types else 10
+        g, t, h = (rng.integers(-step, step, (n, 2)) / step for n in (60, 50, 50))
+        sets = (WRITTEN[one](x) for one, x in zip(types, (g, t, h), strict=True))
         one = genonset.audit(*sets, n_permutations=500, seed=r)
         found.append((one.copying.p_value, one.train_bias.p_value))
     return np.array(found).T
 
 
+WRITTEN = TYPES | {"1 decimal": lambda x: x.round(1), "2 decimals": lambda x: x.round(2)}
 MIXED = [
     ("float32", "float32", "float64"),
     ("float64", "float32 as float64", "float64"),
     ("float16", "float16", "float32"),
     ("float32", "bfloat16 as float32", "float32"),
+    ("1 decimal", "1 decimal", "2 decimals"),
 ]
 
 
@@ -393,20 +427,6 @@ def test_rare_whole_types_are_read():
     for dtype in (np.uint64, np.uint32, np.uint16, np.int8, np.bool_):
         x = np.array([[0, 1], [1, 1], [1, 0]]).astype(dtype)
         assert brought(x, x)[0]["training"].tolist() == [[0, 1], [1, 1], [1, 0]]
-
-
-def test_tables_of_whole_numbers_go_with_tables_of_others():
-    """A column of a table has no number type: rounded samples are in the same units."""
-    import pandas
-
-    rng = np.random.default_rng(11)
-    real = [pandas.DataFrame(rng.normal(size=(40, 2)) * 9, columns=list("ab")) for _ in range(2)]
-    whole = real[0].round().astype(int)
-    assert genonset.audit(whole, *real).inputs["generated"].dtype == "float64"
-    with pytest.raises(DataError, match="stored as int64"):
-        genonset.audit(whole.to_numpy(), *(x.to_numpy() for x in real))
-    far = whole + 2**60
-    assert brought(far, far)[0]["training"].dtype == torch.int64
 
 
 # Shapes ------------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ if it was given in t, or if r_t, rounding to t, leaves all its values as they ar
 
 Numbers on a lattice such as quarters are scaled whole numbers: they are of float16 by chance, with
 probability 2 to the power of minus the sum in (4), where their range is small, and say nothing
-about the samples. With t_1, t_2, ... the types that any set is of,
+about the samples. By (5) a set may also be of k = 1 to 6 decimals, written so beside one that is
+not. With t_1, t_2, ... the types that any set is of,
 
     (6)  x -> r_t1(r_t2(... x))
 
@@ -44,6 +45,7 @@ whatever the features in which they are compared. Values beyond the range of a t
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,8 +168,7 @@ def _as_tensor(name: str, values: object) -> Tensor:
             f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
             f"tensors of numbers, shape (n, *shape).{_remedy(array)}"
         )
-    points = _as_tensor(name, from_array(array))
-    return typeless(points) if hasattr(values, "columns") else points
+    return _as_tensor(name, from_array(array))
 
 
 def _remedy(array: np.ndarray) -> str:
@@ -188,13 +189,6 @@ def _whole(points: Tensor) -> Tensor:
         signed = points.view(torch.int64)
         return signed if extent(signed)[0] >= 0 else points
     return points
-
-
-def typeless(points: Tensor) -> Tensor:
-    """Numbers of a table, which has no number types: whole ones as float64 where that is exact."""
-    if points.is_floating_point() or max(map(abs, _ends(points))) > WHOLE:
-        return points
-    return points.double()
 
 
 def _n_narrowed(values: object) -> int:
@@ -268,26 +262,36 @@ def in_one_precision(sets: Mapping[str, Tensor]) -> Together:
     """
     grid = _common_grid(sets)
     if grid is not None:
-        found = {name: _rounded(name, x, grid, grid.words) for name, x in sets.items()}
         words = f"rounded to the 256 levels {grid.words} that the real sets lie on"
+        found = {name: _rounded(name, x, grid, words) for name, x in sets.items()}
     else:
-        owners = _types(sets)
-        if not owners:
-            return Together(dict(sets))
-        words = "rounded through " + " and ".join(
-            f"{short(t)}, the type of {' and '.join(map(_spoken, names))}"
-            for t, names in owners.items()
-        )
-        onto = _Through(tuple(owners))
+        types, decimals = _types(sets), _decimals(sets)
+        reasons = [
+            f"through {short(t)}, the type of {' and '.join(map(_spoken, names))}"
+            for t, names in types.items()
+        ]
+        if decimals:
+            reasons.append(f"to {decimals[0]} decimals, as {_spoken(decimals[1])} is written")
+        onto = _Through(tuple(types), decimals[0] if decimals else None)
+        words = f"rounded {' and '.join(reasons)}"
         found = {
-            name: x if onto.types == (x.dtype,) else _rounded(name, x, onto, words)
+            name: x if onto.keeps(x.dtype) else _rounded(name, x, onto, words)
             for name, x in sets.items()
         }
+        for name, x in found.items():
+            if x is not sets[name]:
+                _require_seen(name, sets[name], x, words)
     changed = [_spoken(name) for name, x in found.items() if x is not sets[name]]
-    if not changed:
-        return Together(found)
     how = "was" if len(changed) == 1 else "were"
-    return Together(found, (f"{' and '.join(changed)} {how} {words}.",))
+    notes = [f"{' and '.join(changed)} {how} {words}."] if changed else []
+    for name in ("training", "held_out"):
+        if _differs(name, found, _Through((), 0)):
+            notes.append(
+                f"{_spoken(name)} holds whole numbers alone, the other real points do not: how a "
+                "number was rounded tells of which set it is, and the p-values with it. Round "
+                "both alike."
+            )
+    return Together(found, tuple(notes))
 
 
 _WIDER = (
@@ -297,30 +301,32 @@ _WIDER = (
 
 
 def _rounded(name: str, points: Tensor, onto: Callable[[Tensor], Tensor], words: str) -> Tensor:
-    """Points as float32 after rounding, themselves if it changes none."""
+    """Points after rounding, themselves if it changes none."""
     if all(torch.equal(onto(x).double(), x.double()) for x in _blocks(points)):
         return points
-    whole = torch.empty(points.shape, dtype=torch.float32)
-    n_lost = n_values = start = 0
+    whole = torch.empty(points.shape, dtype=onto(points[:1]).dtype)
+    rows, start = whole.view(len(whole), -1), 0
     for x in _blocks(points):
-        new = onto(x)
-        if not bool(new.isfinite().all()):
-            raise DataError(
-                f"{_spoken(name)} holds {float(x.abs().max()):.4g}, beyond the range of the "
-                f"number type: all sets are to be {words}. {_WIDER}"
-            )
-        n_lost, n_values = (
-            n_lost + int(((new == 0) & (x != 0)).sum()),
-            n_values + int((x != 0).sum()),
-        )
-        whole.view(len(whole), -1)[start : start + len(x)] = new
+        rows[start : start + len(x)] = onto(x)
         start += len(x)
-    if n_lost > n_values / 2:
+    if not all(map(math.isfinite, extent(whole))):
+        largest = max(map(abs, extent(points)))
         raise DataError(
-            f"{n_lost} of {n_values} values of {_spoken(name)} that are not 0 become 0 when "
-            f"{words}. {_WIDER}"
+            f"{_spoken(name)} holds {largest:.4g}, beyond the range of the number type: all sets "
+            f"are to be {words}. {_WIDER}"
         )
     return whole
+
+
+def _require_seen(name: str, points: Tensor, rounded: Tensor, words: str) -> None:
+    """Refuse points of which most numbers are too small for a type."""
+    n = int((points != 0).sum())
+    n_lost = n - int((rounded != 0).sum())
+    if n_lost > n / 2:
+        raise DataError(
+            f"{n_lost} of {n} values of {_spoken(name)} that are not 0 become 0 when {words}. "
+            f"{_WIDER}"
+        )
 
 
 def _blocks(points: Tensor) -> Iterator[Tensor]:
@@ -385,7 +391,7 @@ def _levels(points: Tensor, grid: _Grid) -> tuple[Tensor, float] | None:
     """Which of the 256 values (2) all points lie on, and the log chance of it; None if off it."""
     if not points.is_floating_point() and grid.steps != 1:
         return None
-    types = [None, *(t for t in _HALVES if _is_left_alone(points, t))]
+    types = [None, *(t for t in _HALVES if _is_left_alone(points, _Through((t,))))]
     for t in types:
         seen = torch.zeros(256, dtype=torch.bool)
         if all(_on_grid(x, grid, t, seen) for x in _blocks(points)):
@@ -418,14 +424,21 @@ def _leeway(x: Tensor, grid: _Grid, t: torch.dtype | None) -> Tensor:
 
 @dataclass(frozen=True)
 class _Through:
-    """Equation (6)."""
+    """Equation (6), after rounding to decimals where a set is of so many."""
 
-    types: tuple[torch.dtype, ...]
+    types: tuple[torch.dtype, ...] = ()
+    decimals: int | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.decimals is not None:
+            x = (x.double() * 10**self.decimals).round() / 10**self.decimals
         for t in self.types:
             x = x.to(t)
-        return x.float()
+        return x.float() if self.types else x
+
+    def keeps(self, dtype: torch.dtype) -> bool:
+        """Whether no number of a type is changed."""
+        return self.decimals is None and self.types in ((), (dtype,))
 
 
 def _types(sets: Mapping[str, Tensor]) -> dict[torch.dtype, list[str]]:
@@ -443,16 +456,30 @@ def _is_of(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
     points = sets[name]
     if points.dtype is t:
         return True
-    if not points.is_floating_point() or not _is_left_alone(points, t):
+    onto = _Through((t,))
+    if not (
+        points.is_floating_point() and _is_left_alone(points, onto) and _has_fractions(points)
+    ):
         return False
-    if t is torch.float32:
-        return any(bool((x != x.round()).any()) for x in _blocks(points))
-    return _evidence(points, _BITS[t]) >= 20 or _differs(name, sets, t)
+    few = t is not torch.float32
+    return not few or _evidence(points, _BITS[t]) >= 20 or _differs(name, sets, onto)
 
 
-def _is_left_alone(points: Tensor, t: torch.dtype) -> bool:
-    """Whether rounding to a type changes no value."""
-    return all(torch.equal(x.to(t).double(), x.double()) for x in _blocks(points))
+def _decimals(sets: Mapping[str, Tensor]) -> tuple[int, str] | None:
+    """The decimals that one real set is of and the other is not, with that set."""
+    for k, name in itertools.product(range(1, 7), ("training", "held_out")):
+        if _differs(name, sets, _Through((), k)) and _has_fractions(sets[name]):
+            return k, name
+    return None
+
+
+def _has_fractions(points: Tensor) -> bool:
+    return any(bool((x != x.round()).any()) for x in _blocks(points))
+
+
+def _is_left_alone(points: Tensor, onto: Callable[[Tensor], Tensor]) -> bool:
+    """Whether rounding changes no value, in the type that the points have."""
+    return all(torch.equal(onto(x).to(x.dtype), x) for x in _blocks(points))
 
 
 def _evidence(points: Tensor, bits: int) -> int:
@@ -470,19 +497,16 @@ def _binary(points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
             yield exponent, exponent - 53 + (digits & -digits).double().log2().int()
 
 
-def _differs(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
-    """(5): whether this real set is of a type that the other one is not of, beyond chance."""
-    roles = ["training", "held_out"]
-    if name not in roles or "held_out" not in sets:
+def _differs(name: str, sets: Mapping[str, Tensor], onto: Callable[[Tensor], Tensor]) -> bool:
+    """(5): whether rounding leaves this real set alone and changes the other beyond chance."""
+    if "held_out" not in sets or name == "generated":
         return False
-    mine, other = sets[name], sets[roles[1 - roles.index(name)]]
-    if not _is_left_alone(mine, t):
+    mine, other = sets[name], sets["held_out" if name == "training" else "training"]
+    if not (mine.is_floating_point() and _is_left_alone(mine, onto)):
         return False
-    changed = sum(int((x.to(t).double() != x.double()).any(1).sum()) for x in _blocks(other))
-    n, rest = len(mine) + len(other), len(mine) + len(other) - changed
-    if rest < len(mine):
-        return True
-    return math.comb(rest, len(mine)) < 1e-3 * math.comb(n, len(mine))
+    changed = sum(int((onto(x).to(x.dtype) != x).any(1).sum()) for x in _blocks(other))
+    n, n_mine = len(mine) + len(other), len(mine)
+    return math.comb(n - changed, n_mine) < 1e-3 * math.comb(n, n_mine)
 
 
 # Equal points ------------------------------------------------------------------------------------

@@ -110,7 +110,6 @@ from genonset.inputs import (
     equal_points,
     in_one_precision,
     require_same_columns,
-    typeless,
 )
 from genonset.labels import (
     ROUNDING,
@@ -575,8 +574,6 @@ def audit_files(
         one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
         # 256 levels of grey: single precision tells them apart, in half the memory
         loaded[name] = replace(one, points=one.points.float()) if folders else one
-        if one.kind == "table":
-            loaded[name] = replace(one, points=typeless(one.points))
     require_same_columns(loaded)
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
