@@ -457,12 +457,11 @@ def _is_of(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
     if points.dtype is t:
         return True
     onto = _Through((t,))
-    if not (
-        points.is_floating_point() and _is_left_alone(points, onto) and _has_fractions(points)
-    ):
+    if not (points.is_floating_point() and _is_left_alone(points, onto)):
         return False
-    few = t is not torch.float32
-    return not few or _evidence(points, _BITS[t]) >= 20 or _differs(name, sets, onto)
+    if t is torch.float32 or not _has_fractions(points):
+        return _has_fractions(points)
+    return _evidence(points, _BITS[t]) >= 20 or _differs(name, sets, onto)
 
 
 def _decimals(sets: Mapping[str, Tensor]) -> tuple[int, str] | None:
