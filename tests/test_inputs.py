@@ -238,7 +238,9 @@ def test_one_decimal_is_one_point_in_every_mixture_of_types(types):
 def test_what_is_rounded_is_said_and_described_as_it_came():
     g, t, h = (x / 10 for x in tenths())
     found = genonset.audit(g, t.astype(np.float32), h)
-    note = "generated and held-out were rounded through float32, the type of training."
+    note = (
+        "generated and held-out were rounded through float32, which holds all values of training."
+    )
     assert note in found.notes
     alone = genonset.audit(g, t, h)
     assert not any("rounded" in n for n in alone.notes)
@@ -313,7 +315,12 @@ def test_values_beyond_the_range_are_refused():
     g, t, h = rng.normal(size=(3, 30, 4))
     half = g.astype(np.float16)
     refused("training holds 1e+05, beyond the range", half, np.append(t, [[1e5] * 4], 0), h)
-    refused("through float16, the type of generated", half, np.append(t, [[1e5] * 4], 0), h)
+    refused(
+        "through float16, which holds all values of generated",
+        half,
+        np.append(t, [[1e5] * 4], 0),
+        h,
+    )
     refused("120 of 120 values of held-out that are not 0 become 0", half, t, 1e-12 * h)
     one = h.copy()
     one[0, 0] = 1e-12  # as float16 would have stored it
@@ -326,7 +333,9 @@ def test_decimals_that_one_real_set_alone_was_written_with():
     g, t, h = rng.normal(size=(3, 40, 2))
     for to in (np.float64, np.float32):
         found, notes = brought(g, t.round(2).astype(to), h)
-        types = "through float32, the type of training and " if to == np.float32 else ""
+        types = (
+            "through float32, which holds all values of training and " if to == np.float32 else ""
+        )
         assert notes == (f"generated and held-out were rounded {types}to 2 decimals, as training "
                          "is written.",)  # fmt: skip
         assert np.array_equal(found["held_out"].numpy(), h.round(2).astype(to))

@@ -267,7 +267,7 @@ def in_one_precision(sets: Mapping[str, Tensor]) -> Together:
     else:
         types, decimals = _types(sets), _decimals(sets)
         reasons = [
-            f"through {short(t)}, the type of {' and '.join(map(_spoken, names))}"
+            f"through {short(t)}, which holds all values of {' and '.join(map(_spoken, names))}"
             for t, names in types.items()
         ]
         if decimals:
@@ -330,8 +330,8 @@ def _require_seen(name: str, points: Tensor, rounded: Tensor, words: str) -> Non
 
 
 def _blocks(points: Tensor) -> Iterator[Tensor]:
-    """Rows, about a million numbers at a time."""
-    return parts(points.reshape(len(points), -1), (1 << 20) // max(1, points[0].numel()))
+    """Rows, so many at a time that a processor's cache holds them."""
+    return parts(points.reshape(len(points), -1), (1 << 16) // max(1, points[0].numel()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,7 +407,7 @@ def _on_grid(x: Tensor, grid: _Grid, t: torch.dtype | None, seen: Tensor) -> boo
     on = (places - nearest).abs() <= _leeway(x.double(), grid, t)
     if not bool((on & (nearest >= 0) & (nearest <= 255)).all()):
         return False
-    seen[nearest.long().unique()] = True
+    seen |= torch.bincount(nearest.flatten().long(), minlength=256) > 0
     return True
 
 
