@@ -24,6 +24,8 @@ class Loaded:
         names: of image files, one a point; empty for other kinds.
         columns: of a table; empty for other kinds.
         skipped: files that were left out on request, with the reason.
+        levels: whether every point comes from an 8-bit file.
+        notes: what a reader must know of how the points were read, a sentence each.
     """
 
     kind: str
@@ -31,6 +33,8 @@ class Loaded:
     names: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    levels: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from genonset.errors import DataError
 from genonset.findings import Evidence, Flagged
-from genonset.inputs import as_numbers
 from genonset.neighbors import distinct, first_rows
 
 
@@ -77,7 +76,8 @@ def unshared(sets: dict[str, Tensor]) -> Unshared | None:
     """The sets without values that are in both real ones; None if there are none.
 
     Args:
-        sets: "generated", "training" and, if there is one, "held_out", shape (n, *shape).
+        sets: "generated", "training" and, if there is one, "held_out", rows of the coordinates
+            that are compared.
 
     Raises:
         DataError: if nothing is left of a set.
@@ -85,7 +85,7 @@ def unshared(sets: dict[str, Tensor]) -> Unshared | None:
     if "held_out" not in sets:
         return None
     names = ("training", "held_out", "generated")
-    first, member = distinct(*(as_numbers(sets[name]) for name in names))
+    first, member = distinct(*(sets[name] for name in names))
     sizes = {name: len(sets[name]) for name in names}
     training, held_out, generated = member.split(list(sizes.values()))
     found = [first_rows(rows, len(first)) for rows in (training, held_out)]

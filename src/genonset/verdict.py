@@ -100,7 +100,17 @@ from genonset.findings import (
     Verdict,
     none_to,
 )
-from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_columns
+from genonset.inputs import (
+    Equal,
+    Given,
+    as_numbers,
+    as_sets,
+    centred,
+    describe,
+    equal_points,
+    in_one_precision,
+    require_same_columns,
+)
 from genonset.labels import (
     ROUNDING,
     LabelTest,
@@ -534,17 +544,21 @@ def audit(
             "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
             f"{significance} and {n_permutations}."
         )
-    sets = as_sets(generated, training, held_out)
+    sets, shaped = as_sets(generated, training, held_out)
+    facts = {name: describe(points) for name, points in sets.items()}
+    sets, moved = centred(sets)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
+    sets, rounded = in_one_precision(sets)
     tables = all(hasattr(x, "columns") for x in (generated, training))
     features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
     rows = {name: as_numbers(points) for name, points in seen.items()}
-    kept = unshared(sets) if drop_overlap else None
+    kept = unshared(rows) if drop_overlap else None
     search = _Search.of(
         rows if kept is None else {name: taken(rows[name], i) for name, i in kept.rows.items()},
         whole=rows,
+        equal=equal_points(sets),
         search=nearest if views is None else views.nearest,
         by_value=kept is not None,
         precision=max(map(_precision, sets.values())),
@@ -571,10 +585,9 @@ def audit(
             power=none_to(strength.probability, 0.0),
             significance=significance,
         )
-    facts = {name: describe(points) for name, points in sets.items()}
-    duplicates = search.duplicates
-    held_out_copies = search.held_out_copies
-    blind = duplicates.overlap or held_out_copies == len(rows["generated"])
+    duplicates = search.duplicates if kept is None else replace(search.duplicates, overlap=0)
+    held_out_copies = search.equal.held_out_copies
+    blind = duplicates.overlap or search.n_shared or held_out_copies == len(rows["generated"])
     if blind and found in ("poor", "generalizing"):
         found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
@@ -586,6 +599,9 @@ def audit(
         notes=(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
+            *shaped,
+            *moved,
+            *rounded,
             *(f"Units: {w}." for w in warned),
             *([kept.note] if kept else []),
         ),
@@ -698,6 +714,7 @@ class _Search:
 
     rows: dict[str, Tensor]
     whole: dict[str, Tensor]  # with what was left out of the tests
+    equal: Equal
     points: _Pool
     in_training: Tensor  # mask over its distinct points
     in_held_out: Tensor
@@ -719,6 +736,7 @@ class _Search:
         cls,
         rows: dict[str, Tensor],
         whole: dict[str, Tensor],
+        equal: Equal,
         search: Callable[..., tuple[Tensor, Tensor]],
         precision: float,
         by_value: bool,
@@ -752,6 +770,7 @@ class _Search:
         return cls(
             rows=rows,
             whole=whole,
+            equal=equal,
             points=points,
             in_training=mine,
             in_held_out=other,
@@ -856,17 +875,19 @@ class _Search:
         return (len(logs) - 1) / total if len(logs) > 1 and total > 0 else math.nan
 
     @property
+    def n_shared(self) -> int:
+        """Held-out points that equal a training point in the coordinates that are compared."""
+        if self.pool is None:
+            return 0
+        return int(self.in_training[self.pool.member[self.pool.n_training :]].sum())
+
+    @property
     def duplicates(self) -> Duplicates:
-        training, generated = self.rows["training"], self.rows["generated"]
-        overlap = 0
-        if self.pool is not None:
-            held_out = self.pool.member[len(training) :]
-            overlap = int(self.in_training[held_out].sum())
         return Duplicates(
-            training=len(training) - int(self.in_training.sum()),
+            training=self.equal.training,
             near_training=int(self.near_twins.sum()),
-            overlap=overlap,
-            generated=len(generated) - len(distinct(generated)[0]),
+            overlap=self.equal.overlap,
+            generated=self.equal.generated,
         )
 
     # Copying and train bias
@@ -888,7 +909,7 @@ class _Search:
             p_value=p_value,
             flagged=flagged,
             at_least=at_least,
-            identical=self.identical,
+            identical=self.equal.identical,
             near_training=near_training,
             near_held_out=near_held_out,
             scale=self.scale,
@@ -918,23 +939,6 @@ class _Search:
         if 0 < share < 1:
             n = min(n, round(share * (1 - share) * n**2 / float(sums.square().sum())))
         return round(share * n), n
-
-    @property
-    def identical(self) -> int:
-        """Samples that equal a training point, number for number."""
-        return self._identical(self.first[:, 0], self.nearest_training)
-
-    @property
-    def held_out_copies(self) -> int:
-        """Samples that equal a held-out point."""
-        if self.to_held_out is None or self.nearest_held_out is None:
-            return 0
-        return self._identical(self.to_held_out, self.nearest_held_out)
-
-    def _identical(self, distances: Tensor, where: Tensor) -> int:
-        """A flipped image has distance 0 in a robust search, and is not identical."""
-        at = (distances == 0).nonzero()[:, 0]
-        return int((self.rows["generated"][at] == self.points.rows(where[at])).all(1).sum())
 
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
