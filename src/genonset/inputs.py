@@ -14,6 +14,7 @@ from genonset import datasets
 from genonset.arrays import Loaded
 from genonset.errors import DataError
 from genonset.findings import Input
+from genonset.tables import from_frame, is_frame, match_columns
 from genonset.tensors import extent, from_array, parts
 
 Given = Any
@@ -21,14 +22,24 @@ Given = Any
 named columns, as pandas and polars make them."""
 
 
-def as_sets(generated: Given, training: Given, held_out: Given | None) -> dict[str, Tensor]:
-    """The sets as tensors of one shape, in the number type they came in."""
+def as_loaded(generated: Given, training: Given, held_out: Given | None) -> dict[str, Loaded]:
+    """The sets as they came, the columns of data frames in the same order."""
     given = {"generated": generated, "training": training}
     if held_out is not None:
         given["held_out"] = held_out
+    return match_columns({
+        name: from_frame(name, values)
+        if is_frame(values)
+        else Loaded(kind="array", points=_as_tensor(name, values))
+        for name, values in given.items()
+    })  # fmt: skip
+
+
+def as_sets(generated: Given, training: Given, held_out: Given | None = None) -> dict[str, Tensor]:
+    """The sets as tensors of one shape, in the number type they came in."""
     sets: dict[str, Tensor] = {}
-    for name, values in given.items():
-        points = _as_tensor(name, values)
+    for name, one in as_loaded(generated, training, held_out).items():
+        points = one.points
         if points.ndim == 0 or 0 in points.shape:
             raise DataError(
                 f"{name}: an array of shape {tuple(points.shape)} holds no data points; accepted "
@@ -64,7 +75,7 @@ def _as_tensor(name: str, values: object) -> Tensor:
         return (values.to(torch.int64) if rare else values).detach().cpu()
     if isinstance(values, str | Path):
         raise DataError(
-            f"{name}: a path is not read here; genonset.verdict.audit_files takes paths of "
+            f"{name}: a path is not read here; genonset.audit_files takes paths of "
             "folders, arrays and tables, as genonset audit does."
         )
     array = np.asarray(values)
@@ -113,33 +124,3 @@ def describe(points: Tensor) -> Input:
         units=datasets.describe_units(points),
         sha256=digest.hexdigest(),
     )
-
-
-def require_same_columns(loaded: dict[str, Loaded]) -> None:
-    columns = {name: one.columns for name, one in loaded.items() if one.columns}
-    if len(set(columns.values())) < 2:
-        return
-    nameless = [
-        name
-        for name, found in columns.items()
-        if found == tuple(f"column {k + 1}" for k in range(len(found)))
-    ]
-    advice = "Select and order the columns alike."
-    if 0 < len(nameless) < len(columns):
-        advice = (
-            f"{' and '.join(nameless)}: the first line holds numbers, not names. If the columns "
-            "are those of the other tables, in their order, write the same line of names first."
-        )
-    elif len({tuple(sorted(found)) for found in columns.values()}) == 1:
-        advice = "They are the same columns in another order: write all tables in one order."
-    raise DataError(
-        "Tables must have the same columns in the same order, got "
-        + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
-        + f". {advice}"
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    """The first columns, and how many there are."""
-    shown = ", ".join(columns[:8])
-    return shown if len(columns) <= 8 else f"{shown}, ... ({len(columns)} columns)"

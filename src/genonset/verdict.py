@@ -100,7 +100,7 @@ from genonset.findings import (
     Verdict,
     none_to,
 )
-from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_columns
+from genonset.inputs import Given, as_loaded, as_numbers, as_sets, describe
 from genonset.labels import (
     ROUNDING,
     LabelTest,
@@ -453,9 +453,10 @@ def audit(
             "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
             f"{significance} and {n_permutations}."
         )
-    sets = as_sets(generated, training, held_out)
+    given = as_loaded(generated, training, held_out)
+    sets = as_sets(**{name: one.points for name, one in given.items()})
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
-    tables = all(hasattr(x, "columns") for x in (generated, training))
+    tables = given["generated"].kind == given["training"].kind == "table"
     features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
@@ -496,6 +497,7 @@ def audit(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
             *(f"Units: {w}." for w in warned),
+            *(note for one in given.values() for note in one.notes),
         ),
         copying=copied,
         train_bias=bias,
@@ -514,7 +516,7 @@ def audit(
             "near_duplicate_scale": copied.scale,
             "intrinsic_dimension": search.dimension,
         },
-        evidence=search.evidence(sets, background),
+        evidence=replace(search.evidence(sets, background), columns=given["training"].columns),
     )
 
 
@@ -554,12 +556,9 @@ def audit_files(
     if held_out is not None:
         paths["held_out"] = held_out
     folders = all(Path(path).is_dir() for path in paths.values())
-    loaded = {}
-    for name, path in paths.items():
-        one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
-        # 256 levels of grey: single precision tells them apart, in half the memory
-        loaded[name] = replace(one, points=one.points.float()) if folders else one
-    require_same_columns(loaded)
+    loaded = datasets.read_sets(paths, colour=colour, skip_unreadable=skip_unreadable)
+    if folders:  # 256 levels of grey: single precision tells them apart, in half the memory
+        loaded = {n: replace(one, points=one.points.float()) for n, one in loaded.items()}
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
     notes = [
@@ -568,6 +567,7 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
+    notes += [note for one in loaded.values() for note in one.notes]
     if drop_overlap and held_out is not None:
         fresh = ~datasets.matches(sets["held_out"], sets["training"])
         if not bool(fresh.any()):
