@@ -241,16 +241,19 @@ def _split(text: str, separator: str, most: int | None = None) -> list[list[str]
 
 
 def _separator(text: str) -> str:
-    """What gives the first hundred lines equally many fields, and most numbers."""
+    """What gives the first hundred lines, or all but the first, equally many fields, at least two,
+    and most numbers."""
     found = {}
     for separator in _SEPARATORS:
         try:
             lines = _split(text, separator, 100)
         except csv.Error:
             continue
-        if lines and len(lines[0]) > 1 and len({len(line) for line in lines}) == 1:
-            fields = [field for line in lines for field in line]
-            found[separator] = sum(map(_is_number, fields)) / len(fields)
+        for part, whole in ((lines, True), (lines[1:], False)):
+            if part and len(part[0]) > 1 and len({len(line) for line in part}) == 1:
+                fields = [field for line in part for field in line]
+                n_numbers = sum(map(_is_number, fields))
+                found.setdefault(separator, (whole, n_numbers / len(fields)))
     if found:
         return max(found, key=lambda separator: found[separator])
     first = text.splitlines()[0] if text else ""
@@ -389,6 +392,7 @@ def _of_large(fields: Sequence[str], values: np.ndarray) -> np.ndarray | str:
 def _not_numbers(fields: Sequence[str]) -> str:
     """What stands in a column in place of numbers, how often and where first."""
     kinds: dict[str, list[int]] = {}
+    flags = not any(map(_is_number, fields))
     for row, field in enumerate(fields):
         word = field.strip().lower()
         if word == "":
@@ -397,7 +401,7 @@ def _not_numbers(fields: Sequence[str]) -> str:
             kinds.setdefault(f"gaps such as {field.strip()!r}", []).append(row)
         elif word in _INFINITE or (_is_number(field) and not np.isfinite(_as_float(word))):
             kinds.setdefault("values that are not finite", []).append(row)
-        elif not (_is_number(field) and "," not in field):
+        elif not (flags and word in _TRUTH) and not (_is_number(field) and "," not in field):
             kinds.setdefault("text", []).append(row)
     return "; ".join(
         f"{kind if kind != 'text' else f'text such as {fields[rows[0]][:40]!r}'} in {len(rows)} "

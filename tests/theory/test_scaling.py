@@ -117,7 +117,7 @@ def test_files(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read_curve(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="does not exist"):
         read_curve(tmp_path / "none.csv")
 
 
