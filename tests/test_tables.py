@@ -39,6 +39,7 @@ def enter(frame, entrance, path, name="x"):
     else:
         table = pyarrow.Table.from_pandas(frame, preserve_index=False)
         made = {"pandas": frame, "polars": polars.from_arrow(table), "pyarrow": table}
+        made["polars"].columns = list(frame.columns)
         return from_frame(name, made[entrance])
     return read_table(file)
 
@@ -132,6 +133,7 @@ def test_text_is_read_field_by_field(tmp_path, text, columns):
         ("a;b\n1,5;2.5\n1;2\n", ["text such as '1,5'"]),
         ("a,b,a\n1,2,3\n", ["2 columns are called 'a'"]),
         ("a, a\n1,2\n", ["2 columns are called 'a'"]),
+        (",0,1\n5,1.5,2\n3,4.5,6\n", ["'' is the index", "counts the rows"]),
         ("a,,b\n1,2,3\n4,5,6\n", ["'' is the index", "column without a name"]),
         ('a,b\n"1,2\n3,4\n', ["x.csv"]),
         (b"a,b\n\xff\xfe,2\n", ["cannot be read as a table", "UTF-8"]),
@@ -223,8 +225,6 @@ def test_every_entrance_refuses_what_is_not_finite(tmp_path, entrance, value):
 @pytest.mark.parametrize("name", ["Unnamed: 0", "Unnamed: 0.1", "__index_level_0__", "", "index"])
 @pytest.mark.parametrize("place", [0, 2, 4])
 def test_every_entrance_refuses_an_index(tmp_path, entrance, name, place):
-    if entrance == "polars" and not name:
-        pytest.skip("polars gives every column a name")
     frame = pandas.DataFrame(numbers(20), columns=NAMES)
     frame.insert(place, name, np.random.default_rng(1).permutation(1000)[:20])
     with pytest.raises(DataError, match=r"index=False in pandas, or reset_index\(drop=True\)"):

@@ -76,6 +76,9 @@ class _Column(NamedTuple):
     empty: np.ndarray  # mask of the rows without a value
 
 
+_Given = _Column | Sequence[str] | np.ndarray
+
+
 # Files -------------------------------------------------------------------------------------------
 
 
@@ -206,7 +209,7 @@ def _read_text(path: Path) -> _Text:
     width = widths.most_common(1)[0][0]
     if width > 1:
         lines = [line for line in lines if len(line) > 1 or line[0].strip()]
-    named = any(_is_name(field) for field in lines[0])
+    named = any(map(_is_name, lines[0])) or _is_headed_index(lines)
     if len(lines[0]) != width and len(widths) == 1:
         raise DataError(
             f"{quote(path)}: the first line has {len(lines[0])} fields and all others have "
@@ -269,6 +272,13 @@ def _is_name(field: str) -> bool:
     field = field.strip().lower()
     known = field in _GAPS or field in _INFINITE or field in _TRUTH or _is_number(field)
     return not known and any(c.isalpha() for c in field)
+
+
+def _is_headed_index(lines: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line of whole numbers leaves out what the column of an index is called."""
+    first, *rest = lines[0]
+    filled = len(lines) > 1 and all(line[0].strip() for line in lines[1:] if line)
+    return first.strip() == "" and len(rest) > 0 and filled and all(map(str.isdigit, rest))
 
 
 def _begin_with_names(
@@ -336,10 +346,26 @@ def _is_seldom(texts: Sequence[_Text]) -> bool:
 def _of_text(text: _Text, *, named: bool) -> Loaded:
     names = [name.strip() for name in text.lines[0]]
     body = text.lines[1:] if named else text.lines
-    columns = [[line[k] for line in body] for k in range(len(names))]
-    if not named:
-        return _table(text.source, _places(len(names)), columns)
-    return _table(text.source, names, columns)
+    rows = _at_once(body)
+    columns = [[line[k] for line in body] if rows is None else rows[:, k]
+               for k in range(len(names))]  # fmt: skip
+    return _table(text.source, names if named else _places(len(names)), columns)
+
+
+def _at_once(body: Sequence[Sequence[str]]) -> np.ndarray | None:
+    """The numbers of a whole table, shape (n, d), if all are plain; None leaves it to columns."""
+    try:
+        rows = np.array(body, dtype=np.float64)
+    except ValueError:
+        return None
+    plain = rows.size and bool((np.abs(rows) < _EXACT).all()) and all(map(_is_plain, body))
+    return rows if plain else None
+
+
+def _is_plain(fields: Sequence[str]) -> bool:
+    """Whether what Python takes for numbers is written in plain digits."""
+    together = "".join(fields)
+    return together.isascii() and "_" not in together
 
 
 def _places(n: int) -> tuple[str, ...]:
@@ -358,8 +384,7 @@ def _of_fields(fields: Sequence[str], comma: bool) -> np.ndarray | str:
         if None in truth:
             return _not_numbers(fields)
         values = np.array(truth, dtype=np.float64)
-    together = "".join(fields)
-    if not (np.isfinite(values).all() and together.isascii() and "_" not in together):
+    if not (np.isfinite(values).all() and _is_plain(fields)):
         return _not_numbers(fields)
     if not len(values) or np.abs(values).max() < _EXACT:
         return values
@@ -480,6 +505,8 @@ def _of_columns(source: str, columns: Sequence[_Column]) -> Loaded:
 def _of_column(column: _Column) -> np.ndarray | str:
     """The numbers in a column of a data frame, or what else is in it."""
     wrong = [f"values of type {column.type}"] if column.type else []
+    if column.type == "object":
+        wrong = ["Python objects (frame.convert_dtypes() makes numbers of them where it can)"]
     if column.empty.any():
         rows = np.flatnonzero(column.empty)
         wrong.append(f"empty fields in {len(rows)} rows, first in row {rows[0]}")
@@ -501,9 +528,7 @@ def _of_column(column: _Column) -> np.ndarray | str:
 # What is common to both --------------------------------------------------------------------------
 
 
-def _table(
-    source: str, names: Sequence[str], columns: Sequence[_Column | Sequence[str]]
-) -> Loaded:
+def _table(source: str, names: Sequence[str], columns: Sequence[_Given]) -> Loaded:
     """A table whose names and columns are in order."""
     named = tuple(names) != _places(len(names))
     if named:
@@ -530,16 +555,11 @@ def _table(
     return Loaded(kind="table", points=points, columns=tuple(names))
 
 
-def _numbers(
-    source: str, names: Sequence[str], columns: Sequence[_Column | Sequence[str]]
-) -> list[np.ndarray]:
+def _numbers(source: str, names: Sequence[str], columns: Sequence[_Given]) -> list[np.ndarray]:
     """The numbers of each column: float64, or 64-bit integers that float64 would round."""
-    fields = [column for column in columns if not isinstance(column, _Column)]
-    comma = _has_decimal_commas(source, fields)
-    found = [
-        _of_column(column) if isinstance(column, _Column) else _of_fields(column, comma)
-        for column in columns
-    ]
+    text = [column for column in columns if not isinstance(column, _Column | np.ndarray)]
+    comma = _has_decimal_commas(source, text)
+    found = [_of_given(column, comma) for column in columns]
     bad = [f"  {n!r}: {one}" for n, one in zip(names, found, strict=True) if isinstance(one, str)]
     if bad:
         raise DataError(
@@ -549,6 +569,17 @@ def _numbers(
             "Numbers are written like -12.5e-3, without commas for thousands."
         )
     return [one for one in found if not isinstance(one, str)]
+
+
+def _of_given(column: _Given, comma: bool) -> np.ndarray | str:
+    """The numbers in a column, or what else is in it."""
+    match column:
+        case np.ndarray():
+            return column
+        case _Column():
+            return _of_column(column)
+        case _:
+            return _of_fields(column, comma)
 
 
 def _has_decimal_commas(source: str, columns: Sequence[Sequence[str]]) -> bool:
@@ -708,11 +739,12 @@ def _look_for_index(loaded: Mapping[str, Loaded]) -> dict[str, Loaded]:
     shapes = {one.points.shape[1:] for one in real}
     if any(one.kind != "table" for one in real) or len(shapes) != 1:
         return dict(loaded)
-    pooled = np.concatenate([one.points.numpy() for one in real])
+    n = sum(len(one.points) for one in real)
     found = [
         name
         for k, name in enumerate(real[0].columns)
-        if len(pooled) >= _MANY and _are_distinct(pooled[:, k], gaps=False)
+        if n >= _MANY
+        and _are_distinct(np.concatenate([one.points[:, k] for one in real]), gaps=False)
     ]
     if found and _is_nameless(real[0]):
         _refuse_index("training and held_out", found)
