@@ -852,59 +852,7 @@ def test_data_sets_too_small_to_split(size):
         split(size, n=1, seed=0, replicate=0)
 
 
-# Tables and whatever a path holds
-
-
-def table(path, text):
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("text", "columns"),
-    [
-        ("a,b\n1,2\n3,4.5\n", ("a", "b")),
-        ("\ufeffa;b\r\n1;2\r\n3;4.5\r\n", ("a", "b")),
-        ("1\t2\n3\t4.5\n", ("column 1", "column 2")),
-        ('"a, long",b\n1,2\n\n3,4.5\n', ("a, long", "b")),
-    ],
-)
-def test_tables_of_numbers(tmp_path, text, columns):
-    found = datasets.read(table(tmp_path / "x.csv", text))
-    assert (found.kind, found.columns) == ("table", columns)
-    assert found.points.tolist() == [[1, 2], [3, 4.5]]
-
-
-def test_parquet_is_read_like_csv(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    parquet.write_table(pyarrow.table({"a": [1, 3], "b": [2.0, 4.5]}), tmp_path / "x.parquet")
-    found = datasets.read(tmp_path / "x.parquet")
-    assert found.points.tolist() == [[1, 2], [3, 4.5]]
-    parquet.write_table(pyarrow.table({"a": [1, None], "b": ["x", "y"]}), tmp_path / "y.parquet")
-    with pytest.raises(DataError, match=r"'a': int64, 1 empty\n  'b': string, 0 empty"):
-        datasets.read(tmp_path / "y.parquet")
-    (tmp_path / "z.parquet").write_bytes(b"not parquet")
-    with pytest.raises(DataError, match="cannot be read as a table"):
-        datasets.read(tmp_path / "z.parquet")
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "is empty"),
-        ("a,b\n", "no row of numbers"),
-        ("a,b\n1,2\n3\n", "2 fields, the first is row 1 (counting from 0"),
-        ("a,city\n1,Paris\n2,Rome\n", "'city': text such as 'Paris' in 2 rows, first in row 0"),
-        ("a,b\n1,2\n3,\n", "'b': empty fields in 1 rows, first in row 1"),
-        (",b\n0,2\n1,4\n2,3\n", "counts the rows"),
-    ],
-)
-def test_tables_that_are_refused(tmp_path, text, words):
-    with pytest.raises(DataError) as raised:
-        datasets.read(table(tmp_path / "x.csv", text))
-    assert words in str(raised.value)
+# Whatever a path holds
 
 
 def test_pickles_are_not_read_as_anything(tmp_path):

@@ -10,15 +10,17 @@ from scipy import stats
 import genonset
 from genonset import inputs
 from genonset.errors import DataError
-from genonset.inputs import as_sets, centred, equal_points, in_one_precision
+from genonset.inputs import as_loaded, as_sets, centred, equal_points, in_one_precision
 
 
 def brought(generated, training, held_out=None):
     """The sets as an audit compares them, and what is said of them."""
-    sets, shaped = as_sets(generated, training, held_out)
+    loaded = as_loaded(generated, training, held_out)
+    sets, shaped = as_sets(loaded)
+    read = tuple(note for one in loaded.values() for note in one.notes)
     sets, moved = centred(sets)
     found, rounded = in_one_precision(sets)
-    return found, (*shaped, *moved, *rounded)
+    return found, (*read, *shaped, *moved, *rounded)
 
 
 def refused(words, *given):
@@ -252,7 +254,7 @@ def test_what_is_rounded_is_said_and_described_as_it_came():
 def test_equal_types_are_left_where_they_are():
     for to in TYPES.values():
         given = [to(x / 10) for x in tenths()]
-        sets, _ = as_sets(*given)
+        sets, _ = as_sets(as_loaded(*given))
         found, notes = in_one_precision(sets)
         assert notes == ()
         assert all(found[name] is x for name, x in sets.items())

@@ -13,6 +13,8 @@ from torch import Tensor
 from genonset.errors import DataError, GenonsetError, listed, quote
 from genonset.tensors import from_array
 
+ARRAY_ENDINGS = (".npy", ".npz", ".pt", ".safetensors")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Loaded:
@@ -40,6 +42,8 @@ class Loaded:
 def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:
     """The array in a .npy, .npz, .pt or .safetensors file, in the number type it was saved in.
 
+    `FILE:KEY` is the array KEY of FILE, unless a file has that whole name.
+
     A .npy file is mapped into memory, not read, so that it may be larger than memory. What is
     written to the tensor stays there; the file must not change while the tensor lives. With
     `read_only` nothing may be written to it, and what was read of it can be given back.
@@ -50,7 +54,7 @@ def read_array(path: str | Path, *, key: str | None = None, read_only: bool = Fa
         DataError: if the file is missing, damaged, not numeric, or the key does not choose one
             array.
     """
-    path = Path(path)
+    path, key = locate(path, key)
     readers = {
         ".npy": (
             functools.partial(_read_npy, mode="r" if read_only else "c"),
@@ -83,6 +87,18 @@ def read_array(path: str | Path, *, key: str | None = None, read_only: bool = Fa
             "never loaded, because opening them runs code of whoever wrote the file. "
             f"Write the numbers again with {write}."
         ) from error
+
+
+def locate(path: str | Path, key: str | None = None) -> tuple[Path, str | None]:
+    """A file, and which of its arrays `FILE:KEY` or `key` names; what exists under the whole name
+    is the file."""
+    text = str(path)
+    if key is None and not Path(path).exists():
+        for colon in (k for k, character in enumerate(text) if character == ":"):
+            file = Path(text[:colon])
+            if file.suffix.lower() in ARRAY_ENDINGS and file.is_file():
+                return file, text[colon + 1 :]
+    return Path(path), key
 
 
 def _read_npy(path: Path, key: str | None, mode: Literal["r", "c"]) -> Tensor:
@@ -155,4 +171,7 @@ def _choose(path: Path, names: Sequence[str], key: str | None) -> str:
         raise DataError(f"{quote(path)} holds no array. Check what was saved to it.")
     wrong = "needs a key, for it holds several arrays" if key is None else f"has no key {key!r}"
     known = listed([repr(name) for name in names], separator=", ")
-    raise DataError(f"{quote(path)} {wrong}. Its keys are {known}; choose one as `key`.")
+    example = quote(Path(f"{path}:{names[0]}"))
+    raise DataError(
+        f"{quote(path)} {wrong}. Its keys are {known}; choose one as FILE:KEY, such as {example}."
+    )

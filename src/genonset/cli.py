@@ -323,7 +323,9 @@ def onset(
     as_json: Json = False,
 ) -> None:
     """Estimate where memorization ends, with its interval."""
-    if run.suffix == ".csv":
+    from genonset.tables import is_table
+
+    if is_table(run):
         if suggest or scaling or criterion:
             raise ConfigError(
                 "--suggest, --scaling and --criterion are for run folders; a CURVE.csv takes "

@@ -48,10 +48,16 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from genonset import seeds
-from genonset.arrays import Loaded, read_array
+from genonset.arrays import Loaded, locate, read_array
 from genonset.errors import ConfigError, DataError, brief, quote
 from genonset.images import IMAGE_ENDINGS, read_images, read_named_images, signed
-from genonset.tables import TABLE_ENDINGS, read_table
+from genonset.tables import (
+    TABLE_ENDINGS,
+    is_table,
+    match_columns,
+    read_table,
+    read_tables,
+)
 from genonset.tensors import Samples, Vectors, extent, flatten, parts, require_finite, short
 
 Indices = Int64[Tensor, "k"]
@@ -387,14 +393,15 @@ def read(
     """Points from a folder of images, an array file or a table; not to be written to.
 
     Args:
-        path: a folder, a .npy, .npz, .pt or .safetensors file, or a .csv, .tsv or .parquet table.
-        key: which array, where a file holds several.
+        path: a folder, a .npy, .npz, .pt or .safetensors file, or a .csv, .tsv or .parquet table;
+            FILE:KEY is the array KEY of a file that holds several.
+        key: which array, in place of FILE:KEY.
         colour, skip_unreadable: of image folders, as in `read_named_images`.
 
     Raises:
         DataError: if it cannot be read; the message says what can.
     """
-    path = Path(path)
+    path, key = locate(path, key)
     if not path.exists():
         raise DataError(
             f"{quote(path)} does not exist; a folder of images, an array file (.npy, .npz, .pt, "
@@ -404,9 +411,30 @@ def read(
         raise DataError(f"{quote(path)} is one image; pass the folder of images it lies in.")
     if path.is_dir():
         return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
-    if path.suffix.lower() in TABLE_ENDINGS:
+    if is_table(path):
         return read_table(path)
     return Loaded(kind="array", points=read_array(path, key=key, read_only=True))
+
+
+def read_sets(
+    paths: Mapping[str, str | Path], *, colour: bool | None = None, skip_unreadable: bool = False
+) -> dict[str, Loaded]:
+    """Sets that are compared with one another, the columns of tables in the same order.
+
+    Args:
+        paths: by the name of each set, as `read` takes them.
+        colour, skip_unreadable: as in `read`.
+
+    Raises:
+        DataError: as `read`, or if tables differ in their columns.
+    """
+    tables = read_tables({name: path for name, path in paths.items() if is_table(path)})
+    return match_columns({
+        name: tables[name]
+        if name in tables
+        else read(path, colour=colour, skip_unreadable=skip_unreadable)
+        for name, path in paths.items()
+    })  # fmt: skip
 
 
 def matches(points: Tensor, others: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ from genonset.errors import DataError
 from genonset.features import is_image
 from genonset.findings import Input
 from genonset.neighbors import distinct
+from genonset.tables import from_frame, is_frame, match_columns
 from genonset.tensors import extent, from_array, parts, short
 
 Given = Any
@@ -82,26 +83,33 @@ class Together(NamedTuple):
 # One shape ---------------------------------------------------------------------------------------
 
 
-def as_sets(generated: Given, training: Given, held_out: Given | None) -> Together:
-    """The sets as tensors of one shape, in the number type they came in."""
+def as_loaded(generated: Given, training: Given, held_out: Given | None) -> dict[str, Loaded]:
+    """The sets as they came, the columns of data frames in the same order."""
     given = {"generated": generated, "training": training}
     if held_out is not None:
         given["held_out"] = held_out
+    return match_columns({
+        name: from_frame(name, values)
+        if is_frame(values)
+        else Loaded(
+            kind="array", points=_as_tensor(name, values), notes=_narrowed(name, values)
+        )
+        for name, values in given.items()
+    })  # fmt: skip
+
+
+def as_sets(loaded: Mapping[str, Loaded]) -> Together:
+    """The sets as tensors of one shape, in the number type they came in."""
     sets: dict[str, Tensor] = {}
     notes: list[str] = []
-    for name, values in given.items():
-        points = _as_tensor(name, values)
+    for name, one in loaded.items():
+        points = one.points
         if points.ndim == 0 or 0 in points.shape:
             raise DataError(
                 f"{name}: an array of shape {tuple(points.shape)} holds no data points; accepted "
                 "is shape (n, *shape) with at least one point."
             )
         sets[name] = points if points.ndim > 1 else points[:, None]
-        if n := _n_narrowed(values):
-            notes.append(
-                f"{_spoken(name)}: {n} of {points.numel()} values of {values.dtype} were rounded "
-                "to float64."
-            )
     last = {name: tuple(x.shape[1:]) for name, x in sets.items() if channels_last(x.shape[1:])}
     for shape in dict.fromkeys(last.values()):
         those = ", ".join(_spoken(name) for name, one in last.items() if one == shape)
@@ -191,11 +199,15 @@ def _whole(points: Tensor) -> Tensor:
     return points
 
 
-def _n_narrowed(values: object) -> int:
-    """How many numbers of a longer type float64 does not hold."""
+def _narrowed(name: str, values: object) -> tuple[str, ...]:
+    """That numbers of a longer type are not held by float64, if there are any."""
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.itemsize <= 8:
-        return 0
-    return int(np.count_nonzero(values != values.astype(np.float64)))
+        return ()
+    n = int(np.count_nonzero(values != values.astype(np.float64)))
+    words = (
+        f"{_spoken(name)}: {n} of {values.size} values of {values.dtype} were rounded to float64."
+    )
+    return (f"{_spoken(name)}: {words}",) if n else ()
 
 
 def _ends(points: Tensor) -> tuple[float, float]:
@@ -605,33 +617,3 @@ def describe(points: Tensor) -> Input:
         units="free" if wide else datasets.describe_units(points),
         sha256=digest.hexdigest(),
     )
-
-
-def require_same_columns(loaded: dict[str, Loaded]) -> None:
-    columns = {name: one.columns for name, one in loaded.items() if one.columns}
-    if len(set(columns.values())) < 2:
-        return
-    nameless = [
-        name
-        for name, found in columns.items()
-        if found == tuple(f"column {k + 1}" for k in range(len(found)))
-    ]
-    advice = "Select and order the columns alike."
-    if 0 < len(nameless) < len(columns):
-        advice = (
-            f"{' and '.join(nameless)}: the first line holds numbers, not names. If the columns "
-            "are those of the other tables, in their order, write the same line of names first."
-        )
-    elif len({tuple(sorted(found)) for found in columns.values()}) == 1:
-        advice = "They are the same columns in another order: write all tables in one order."
-    raise DataError(
-        "Tables must have the same columns in the same order, got "
-        + "; ".join(f"{name}: {_listed(c)}" for name, c in columns.items())
-        + f". {advice}"
-    )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    """The first columns, and how many there are."""
-    shown = ", ".join(columns[:8])
-    return shown if len(columns) <= 8 else f"{shown}, ... ({len(columns)} columns)"

@@ -52,6 +52,7 @@ import torch
 from torch import Tensor
 
 from genonset.errors import ConfigError, DataError
+from genonset.tables import is_frame
 from genonset.tensors import extent, from_array, give_back, product, require_finite, taken
 
 Points = Tensor | np.ndarray
@@ -72,6 +73,12 @@ def as_rows(name: str, points: Points) -> Tensor:
     Raises:
         DataError: if there are no points, or they are not finite floating-point numbers.
     """
+    if is_frame(points):
+        raise DataError(
+            f"{name}: data frames are not read here, for their columns could stand in another "
+            "order; genonset.audit matches them by name. Pass points.to_numpy(), with the same "
+            "columns in the same order in all sets."
+        )
     values = points if isinstance(points, Tensor) else np.asarray(points)
     floating = (
         values.dtype.is_floating_point

@@ -62,7 +62,6 @@ None. Assumed throughout: the curve is smooth on the scale of the grid. Where it
 step of the grid the intervals are those of the interpolation, and a note says so.
 """
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -1132,30 +1131,18 @@ Law = Literal["logistic", "exponential"]
 
 
 def read_curve(path: str | Path) -> tuple[Array, Array, Array | None]:
-    """Sizes, rates and, where there is such a column, trials of a CSV file.
+    """Sizes, rates and, where there is such a column, trials of a CSV, TSV or Parquet file.
 
     Args:
-        path: a file with the columns n, rate and perhaps trials, in any order.
+        path: a file with the columns n, rate and perhaps trials, in any order, in small letters or
+            capitals; others may hold text.
 
     Raises:
-        DataError: if the file cannot be read, lacks a column or holds anything but numbers.
+        DataError: if the file cannot be read, lacks a column or holds anything but numbers there.
     """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}.") from None
-    names = [str(name).strip().lower() for name in (rows[0] if rows else ())]
-    if not {"n", "rate"} <= set(names):
-        raise DataError(
-            f"{path} has the columns {', '.join(names) or 'of an empty file'}; n and rate are "
-            "needed, and trials where they are known."
-        )
-    table = {
-        name: _numbers(f"{path}, column {name}", [row[key] for row in rows])
-        for name, key in zip(names, rows[0], strict=True)
-        if name in ("n", "rate", "trials")
-    }
+    from genonset.tables import read_columns
+
+    table = read_columns(path, ("n", "rate"), also=("trials",))
     return table["n"], table["rate"], table.get("trials")
 
 

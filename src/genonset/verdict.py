@@ -103,13 +103,13 @@ from genonset.findings import (
 from genonset.inputs import (
     Equal,
     Given,
+    as_loaded,
     as_numbers,
     as_sets,
     centred,
     describe,
     equal_points,
     in_one_precision,
-    require_same_columns,
 )
 from genonset.labels import (
     ROUNDING,
@@ -544,12 +544,13 @@ def audit(
             "An audit needs 0 < significance < 1 and n_permutations >= 1, got "
             f"{significance} and {n_permutations}."
         )
-    sets, shaped = as_sets(generated, training, held_out)
+    given = as_loaded(generated, training, held_out)
+    sets, shaped = as_sets(given)
     facts = {name: describe(points) for name, points in sets.items()}
     sets, moved = centred(sets)
     warned = datasets.check_same_units(sets, allow_mixed_units=allow_mixed_units)
     sets, rounded = in_one_precision(sets)
-    tables = all(hasattr(x, "columns") for x in (generated, training))
+    tables = given["generated"].kind == given["training"].kind == "table"
     features = features or ("lowpass" if robust else "standardized" if tables else "pixels")
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
@@ -604,6 +605,7 @@ def audit(
             *rounded,
             *(f"Units: {w}." for w in warned),
             *([kept.note] if kept else []),
+            *(note for one in given.values() for note in one.notes),
         ),
         copying=copied,
         train_bias=bias,
@@ -623,7 +625,7 @@ def audit(
             "near_duplicate_scale": copied.scale,
             "intrinsic_dimension": search.dimension,
         },
-        evidence=evidence,
+        evidence=replace(evidence, columns=given["training"].columns),
     )
 
 
@@ -663,12 +665,9 @@ def audit_files(
     if held_out is not None:
         paths["held_out"] = held_out
     folders = all(Path(path).is_dir() for path in paths.values())
-    loaded = {}
-    for name, path in paths.items():
-        one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
-        # 256 levels of grey: single precision tells them apart, in half the memory
-        loaded[name] = replace(one, points=one.points.float()) if folders else one
-    require_same_columns(loaded)
+    loaded = datasets.read_sets(paths, colour=colour, skip_unreadable=skip_unreadable)
+    if folders:  # 256 levels of grey: single precision tells them apart, in half the memory
+        loaded = {n: replace(one, points=one.points.float()) for n, one in loaded.items()}
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
     notes = [
@@ -677,6 +676,7 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
+    notes += [note for one in loaded.values() for note in one.notes]
     tables = all(one.kind == "table" for one in loaded.values())
     if tables and features is None:
         notes.append(

@@ -112,12 +112,12 @@ def test_files(tmp_path):
     assert (n.tolist(), rate.tolist(), trials.tolist()) == ([30, 60], [0.95, 0.8], [20, 20])
     path.write_text("n,rate\n30,0.95\n60,0.8\n")
     assert read_curve(path)[2] is None
-    for text, message in (("n,p\n1,2\n", "columns n, p"), ("", "empty file"),
-                          ("n,rate\n3,high\n", "column rate")):  # fmt: skip
+    for text, message in (("n,p\n1,2\n", "columns n, p"), ("", "is empty"),
+                          ("n,rate\n3,high\n", "'rate': text such as 'high'")):  # fmt: skip
         path.write_text(text)
         with pytest.raises(DataError, match=message):
             read_curve(path)
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="does not exist"):
         read_curve(tmp_path / "none.csv")
 
 
