@@ -83,7 +83,7 @@ from genonset.distances import (
     kernel_terms,
     sliced_wasserstein,
 )
-from genonset.errors import ConfigError, DataError
+from genonset.errors import ConfigError, DataError, printable
 from genonset.estimates import Estimate, wilson
 from genonset.features import as_images, coordinates, represent
 from genonset.findings import (
@@ -100,6 +100,7 @@ from genonset.findings import (
     Verdict,
     none_to,
 )
+from genonset.images import require_one_size
 from genonset.inputs import Given, as_numbers, as_sets, describe, require_same_columns
 from genonset.labels import (
     ROUNDING,
@@ -531,6 +532,7 @@ def audit_files(
     drop_overlap: bool = False,
     skip_unreadable: bool = False,
     colour: bool | None = None,
+    resize: int | None = None,
     significance: float = 0.05,
     seed: int = 0,
 ) -> Verdict:
@@ -543,7 +545,8 @@ def audit_files(
         robust: as in `audit`.
         plan_sizes: whether to `plan` sizes as well.
         drop_overlap: leave out held-out points that equal a training point.
-        skip_unreadable, colour: of image folders.
+        skip_unreadable, colour, resize: of image folders, as in
+            `genonset.images.read_named_images`.
         power, allow_mixed_units, significance, seed: as in `audit`.
 
     Raises:
@@ -554,12 +557,15 @@ def audit_files(
     if held_out is not None:
         paths["held_out"] = held_out
     folders = all(Path(path).is_dir() for path in paths.values())
+    if resize is not None and not any(Path(path).is_dir() for path in paths.values()):
+        raise ConfigError("resize, or --resize, is for folders of images; there is none here.")
     loaded = {}
     for name, path in paths.items():
-        one = datasets.read(path, colour=colour, skip_unreadable=skip_unreadable)
+        one = datasets.read(path, colour=colour, resize=resize, skip_unreadable=skip_unreadable)
         # 256 levels of grey: single precision tells them apart, in half the memory
         loaded[name] = replace(one, points=one.points.float()) if folders else one
     require_same_columns(loaded)
+    require_one_size(loaded)
     sets = {name: one.points for name, one in loaded.items()}
     names = {name: one.names for name, one in loaded.items()}
     notes = [
@@ -568,6 +574,7 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
+    notes += [f"{name.replace('_', '-')}: {n}" for name, one in loaded.items() for n in one.notes]
     if drop_overlap and held_out is not None:
         fresh = ~datasets.matches(sets["held_out"], sets["training"])
         if not bool(fresh.any()):
@@ -596,7 +603,10 @@ def audit_files(
         features=features or ("standardized" if tables else None),
         robust=robust,
     )
-    facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
+    facts = {
+        name: replace(one, path=printable(Path(paths[name]).as_posix()))
+        for name, one in verdict.inputs.items()
+    }
     columns = loaded["training"].columns
     verdict = replace(
         verdict,
