@@ -18,6 +18,7 @@ antialiased bicubic interpolation, rounded to whole levels. None of these looks 
 Colour profiles and gamma values are not applied: numbers are compared as they were stored.
 """
 
+import contextlib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ IMAGE_ENDINGS = (
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 _CONVERTIBLE = ("L", "RGB", "CMYK", "YCbCr")
 _LARGEST_SIDE = 4096
+_PNG_BITS = 24  # place of the bits of a level, in the header that every PNG file begins with
 _UNSIGNED = {1, 4}  # sample formats of TIFF: whole numbers, or not said
 
 
@@ -240,20 +242,22 @@ def _decode(file: Path, colour: bool | None, resize: int | None) -> _Decoded:
     """What a file holds, and its pixels if they are accepted."""
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
-        opened = Image.open(file, formats=_IMAGE_FORMATS)
-    with opened as image:
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(file.open("rb"))  # of a path Pillow maps, and turns wrongly
+        header = stream.read(_PNG_BITS + 1)
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            image = stack.enter_context(Image.open(stream, formats=_IMAGE_FORMATS))
         if image.width * image.height > _LARGEST_SIDE**2:
             raise DataError(
                 f"{image.width} x {image.height} pixels are more than this program opens "
                 f"({_LARGEST_SIDE**2:,})"
             )
-        beyond, later = _beyond(file, image), getattr(image, "n_frames", 1) - 1
+        beyond, later = _beyond(header, image), getattr(image, "n_frames", 1) - 1
         ImageOps.exif_transpose(image, in_place=True)  # as a viewer shows it
         kind = f"{image.mode} {image.width} x {image.height}"
         if beyond:
             return _Decoded(kind=f"{beyond} {kind}", fault="levels")
-        plain, transparent = _on_white(file, image)
+        plain, transparent = _on_white(header, image)
         if transparent and colour is None:
             return _Decoded(kind=f"transparent {kind}", fault="transparency")
         if plain.mode in _CONVERTIBLE and colour is not None:
@@ -273,12 +277,12 @@ def _decode(file: Path, colour: bool | None, resize: int | None) -> _Decoded:
         )
 
 
-def _beyond(file: Path, image: "Picture") -> str:
+def _beyond(header: bytes, image: "Picture") -> str:
     """What a file holds that 8-bit levels cannot; Pillow narrows such colour without a word."""
     from PIL.TiffImagePlugin import BITSPERSAMPLE, SAMPLEFORMAT, SAMPLESPERPIXEL, TiffImageFile
 
     if image.format == "PNG":
-        bits = _png_bits(file)
+        bits = header[_PNG_BITS]
     elif isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,)))
         channels = image.tag_v2.get(SAMPLESPERPIXEL, 1)
@@ -291,13 +295,7 @@ def _beyond(file: Path, image: "Picture") -> str:
     return f"{bits}-bit" if bits > 8 else ""
 
 
-def _png_bits(file: Path) -> int:
-    """Bits of a level in a PNG file: a byte of its header, which comes first."""
-    with file.open("rb") as header:
-        return header.read(25)[24]
-
-
-def _on_white(file: Path, image: "Picture") -> tuple["Picture", bool]:
+def _on_white(header: bytes, image: "Picture") -> tuple["Picture", bool]:
     """The image without opacity and palette, by (2), and whether it was transparent anywhere."""
     from PIL import Image
 
@@ -305,7 +303,7 @@ def _on_white(file: Path, image: "Picture") -> tuple["Picture", bool]:
     if key is None and image.mode not in ("P", "PA", "LA", "RGBA"):
         return (image.convert("L") if image.mode == "1" else image), False
     if isinstance(key, int) and image.format == "PNG" and image.mode == "L":
-        most = 2 ** _png_bits(file) - 1
+        most = 2 ** header[_PNG_BITS] - 1
         if key <= most < 255:  # Pillow scales levels of 2 and 4 bits, not the transparent one
             image.info["transparency"] = key * 255 // most
     levels = "L" if image.mode in ("1", "L", "LA") else "RGB"
