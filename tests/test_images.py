@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from genonset import datasets
 from genonset.cli import app
@@ -28,7 +29,6 @@ from genonset.images import IMAGE_ENDINGS, read_images, read_named_images
 from genonset.report import write_flagged, write_report
 from genonset.verdict import audit_files
 from refusals import refusal
-from typer.testing import CliRunner
 
 
 def save(folder: Path, name: str, pixels, mode: str | None = None) -> None:
@@ -367,6 +367,17 @@ def test_later_frames_are_left_out_and_counted(tmp_path, ending):
         "3 images hold several frames or pages: the first of each was read, 9 later ones were "
         "left out."
     ]
+
+
+def test_pictures_behind_that_of_a_camera_are_counted(tmp_path):
+    """A jpg file may hold a second picture, of depth say; a wrong ending is no matter."""
+    for i in range(2):
+        first, second = Image.new("L", (8, 8), 100 + i), Image.new("L", (8, 8), 20)
+        name = tmp_path / f"{i}.{('jpg', 'png')[i]}"
+        first.save(name, "MPO", save_all=True, append_images=[second])
+    levels = levels_of(read_images(tmp_path, colour=False))
+    assert levels.reshape(2, -1).tolist() == [[100] * 64, [101] * 64]
+    assert "2 images hold several frames or pages" in said_of(tmp_path, "frames", colour=False)[0]
 
 
 def test_everything_that_is_not_read_is_counted(tmp_path):
