@@ -488,6 +488,11 @@ def test_sets_of_different_sizes_are_compared_at_one(tmp_path):
     assert "training: 40 images were resized to 8 x 8 pixels." in found.notes
     assert any(n.startswith("held-out: 40 images") and "40 cut" in n for n in found.notes)
     assert not any(n.startswith("generated") and "resized" in n for n in found.notes)
+    options = ["--training", str(paths[1]), "--held-out", str(paths[2]), "--resize", "8"]
+    told = CliRunner().invoke(
+        app, ["audit", str(paths[0]), *options, "--out", str(tmp_path / "o")]
+    )
+    assert told.stdout.startswith(found.sentence)
     np.save(tmp_path / "g.npy", sets["g"] / 127.5 - 1)
     with pytest.raises(DataError, match="arrays stay as they are"):
         audit_files(tmp_path / "g.npy", *paths[1:])
