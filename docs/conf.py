@@ -11,6 +11,7 @@ extensions = [
 html_theme = "furo"
 html_title = "genonset"
 myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 2
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_default_options = {"members": True, "undoc-members": False, "show-inheritance": True}

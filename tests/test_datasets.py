@@ -4,17 +4,13 @@ Every refusal is read as its user would: it names what is wrong, says what to do
 and nothing is written or run.
 """
 
-import io
 import os
 import re
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from scipy import stats
 from sklearn.datasets import load_digits
@@ -29,36 +25,14 @@ from genonset.datasets import (
     digits,
     drop_constant,
     glyphs,
-    images,
     prepare,
     read_array,
-    read_images,
     split,
 )
 from genonset.errors import ConfigError, DataError
+from refusals import refusal
 
 ROWS = np.arange(12.0).reshape(4, 3) ** 2
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder with what is in it."""
-    return {
-        str(file.relative_to(folder)): file.read_bytes() if file.is_file() else b""
-        for file in folder.rglob("*")
-    }
-
-
-def refusal(folder: Path, call, *arguments, **options) -> str:
-    """What is said when a call is refused; checks that it is readable and left no trace."""
-    before = tree(folder)
-    with pytest.raises(DataError) as refused:
-        call(*arguments, **options)
-    said = str(refused.value)
-    assert tree(folder) == before
-    assert len(said.splitlines()) <= 20
-    assert max(map(len, said.splitlines())) < 600
-    assert "\x1b" not in said
-    return said
 
 
 class Trap:
@@ -320,232 +294,6 @@ def test_the_first_glyph_is_an_exclamation_mark():
     rows = "".join("x" if filled else "." for filled in first.any(1).tolist())
     assert re.fullmatch(r"\.*x{4,}\.x+\.*", rows)
     assert 1 <= int(first.any(0).sum()) <= 3
-
-
-# Image folders
-
-
-def save(folder: Path, name: str, pixels, mode: str | None = None) -> None:
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(pixels, dtype=np.uint8))
-    (image.convert(mode) if mode else image).save(folder / name)
-
-
-def grey(seed: int, height: int = 4, width: int = 6) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, size=(height, width))
-
-
-def colours(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, size=(4, 6, 3))
-
-
-def test_grey_images_by_relative_path(tmp_path):
-    names = ["a/10.png", "a/2.bmp", "b.PNG", "c/d/e.png"]
-    for seed, name in enumerate(names):
-        save(tmp_path, name, grey(seed))
-    save(tmp_path, ".hidden/x.png", grey(0, 9, 9))
-    (tmp_path / "._b.png").write_bytes(b"not an image")
-    (tmp_path / "notes.txt").write_text("not an image")
-    found = read_images(tmp_path)
-    assert found.shape == (4, 1, 4, 6)
-    np.testing.assert_allclose(found[:, 0], np.stack([grey(i) for i in range(4)]) / 127.5 - 1)
-    assert images(tmp_path).name == tmp_path.name
-
-
-def test_colour_images_are_channels_first(tmp_path):
-    for seed in range(3):
-        save(tmp_path, f"{seed}.png", colours(seed))
-    found = read_images(str(tmp_path))
-    expected = np.stack([colours(i) for i in range(3)]) / 127.5 - 1
-    np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2))
-
-
-@pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".webp"])
-def test_lossy_formats_are_near_what_was_saved(tmp_path, ending):
-    ramp = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (16, 1))
-    for seed, pixels in enumerate((ramp, 255 - ramp)):
-        Image.fromarray(pixels).save(tmp_path / f"{seed}{ending}", quality=95)
-    found = read_images(tmp_path, colour=False)[:, 0]
-    np.testing.assert_allclose(found[0], ramp / 127.5 - 1, atol=0.06)
-    np.testing.assert_allclose(found[1], 1 - ramp / 127.5, atol=0.06)
-
-
-def test_black_and_white_bitmaps_are_grey(tmp_path):
-    save(tmp_path, "a.png", [[0, 255], [255, 0]], "1")
-    save(tmp_path, "b.png", [[255, 255], [255, 0]])
-    assert read_images(tmp_path)[0, 0].tolist() == [[-1.0, 1.0], [1.0, -1.0]]
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "L"])
-def test_other_modes_are_converted_only_when_asked(tmp_path, mode):
-    save(tmp_path, "0.png", colours(0))
-    save(tmp_path, "1.png", colours(1), mode)
-    said = refusal(tmp_path, read_images, tmp_path)
-    assert f"1 of {mode} 6 x 4" in said
-    assert "1 of RGB 6 x 4" in said
-    assert "--colour, or colour=True, makes every image RGB, --grey, or colour=False" in said
-    assert read_images(tmp_path, colour=True).shape == (2, 3, 4, 6)
-    assert read_images(tmp_path, colour=False).shape == (2, 1, 4, 6)
-    np.testing.assert_allclose(
-        read_images(tmp_path, colour=True)[0].permute(1, 2, 0), colours(0) / 127.5 - 1
-    )
-
-
-def test_palette_with_transparency_is_converted_without_a_warning(tmp_path):
-    for seed in range(2):
-        palette = Image.fromarray(colours(seed).astype(np.uint8)).convert("P")
-        palette.save(tmp_path / f"{seed}.png", transparency=b"\x00\x80")
-    assert read_images(tmp_path, colour=True).shape == (2, 3, 4, 6)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_read_as_a_viewer_shows_them(tmp_path, orientation):
-    """A camera stores how it was held; the pixels of equal pictures are then equal."""
-    shown = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
-    stored = {
-        1: shown,
-        2: shown[:, ::-1],
-        3: shown[::-1, ::-1],
-        4: shown[::-1],
-        5: shown.T,
-        6: shown.T[::-1],
-        7: shown.T[::-1, ::-1],
-        8: shown.T[:, ::-1],
-    }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / "b.png")
-    a, b = read_images(tmp_path)
-    assert torch.equal(a, b)
-
-
-def test_sixteen_bit_images_are_never_converted(tmp_path):
-    for i in range(2):
-        Image.fromarray(np.full((4, 6), 1000 * i, dtype=np.uint16)).save(tmp_path / f"{i}.png")
-    for colour in (None, True, False):
-        said = refusal(tmp_path, read_images, tmp_path, colour=colour)
-        assert "2 of I;16 6 x 4" in said
-        assert "16-bit and floating-point images are not converted" in said
-
-
-def test_mixed_sizes_are_listed(tmp_path):
-    for i in range(5):
-        save(tmp_path, f"{i}.png", grey(i))
-    save(tmp_path, "odd.png", grey(9, 8, 8))
-    said = refusal(tmp_path, images, tmp_path)
-    assert "5 of L 6 x 4" in said
-    assert "1 of L 8 x 8" in said
-    assert "resize" in said
-
-
-def test_a_folder_of_all_different_sizes_fits_the_screen(tmp_path):
-    for i in range(40):
-        save(tmp_path, f"{i}.png", grey(i, 4, 6 + i))
-    assert "and 28 more" in refusal(tmp_path, images, tmp_path)
-
-
-def test_corrupt_images_are_all_named(tmp_path):
-    for i in range(3):
-        save(tmp_path, f"{i}.png", grey(i, 40, 40))
-    whole = (tmp_path / "0.png").read_bytes()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.bmp").write_text("no image")
-    (tmp_path / "vector.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    said = refusal(tmp_path, images, tmp_path)
-    assert "4 of 7 images cannot be read" in said
-    for name in ("'cut.png'", "'empty.jpg'", "'text.bmp'", "'vector.png'"):
-        assert name in said
-    assert "'1.png'" not in said
-    assert "Remove or repair them" in said
-
-
-def test_many_corrupt_images_fit_the_screen(tmp_path):
-    for i in range(60):
-        (tmp_path / f"{i:02}.png").write_bytes(b"no")
-    said = refusal(tmp_path, images, tmp_path)
-    assert "60 of 60 images cannot be read" in said
-    assert "and 48 more" in said
-
-
-def claimed_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header claims any size."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(kind + data)
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    data = zlib.compress(bytes(100))
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + parts
-
-
-@pytest.mark.parametrize("side", [4097, 10_000, 100_000])
-def test_decompression_bombs_are_refused_before_they_are_opened(tmp_path, side):
-    """Above our limit, above Pillow's warning, above Pillow's limit."""
-    save(tmp_path, "a.png", grey(0))
-    (tmp_path / "bomb.png").write_bytes(claimed_png(side, side))
-    said = refusal(tmp_path, images, tmp_path)
-    assert "1 of 2 images cannot be read" in said
-    assert re.search(r"'bomb.png': .*(pixels|decompression bomb)", said)
-
-
-def test_the_crafted_header_is_a_valid_png():
-    assert Image.open(io.BytesIO(claimed_png(10, 10))).size == (10, 10)
-
-
-def test_symbolic_links(tmp_path):
-    folder = tmp_path / "set"
-    save(folder, "a.png", grey(0))
-    save(tmp_path, "elsewhere/b.png", grey(1))
-    (folder / "linked").symlink_to(tmp_path / "elsewhere")
-    assert len(read_images(folder)) == 2
-    for name, target, said in [
-        ("loop", folder, "back to a folder that contains it"),
-        ("deep/loop", folder, "back to a folder that contains it"),
-        ("self.png", folder / "self.png", "leads nowhere or to itself"),
-        ("gone", tmp_path / "absent", "leads nowhere or to itself"),
-    ]:
-        link = folder / name
-        link.parent.mkdir(exist_ok=True)
-        link.symlink_to(target)
-        before = len(list(folder.iterdir()))
-        with pytest.raises(DataError, match=said) as refused:
-            read_images(folder)
-        assert repr(str(link)) in str(refused.value)
-        assert len(list(folder.iterdir())) == before
-        link.unlink()
-
-
-def test_folders_without_images(tmp_path):
-    assert "does not exist" in refusal(tmp_path, images, tmp_path / "absent")
-    said = refusal(tmp_path, images, tmp_path)
-    assert "holds no image; files ending in .png, .jpg, .jpeg, .webp, .bmp are read" in said
-    assert "Other files found: none" in said
-    for name in ("a.tif", "b.tif", "c.txt"):
-        (tmp_path / name).write_text("x")
-    assert "2 '.tif', 1 '.txt'" in refusal(tmp_path, images, tmp_path)
-    assert "is not a folder" in refusal(tmp_path, images, tmp_path / "a.tif")
-
-
-@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>.png", "a\x1b[2Jb.png", "a\nb.png"])
-def test_names_are_quoted_as_they_are(tmp_path, name):
-    """Markup is left for the report to escape; control characters cannot reach the terminal."""
-    (tmp_path / name).write_bytes(b"no image")
-    said = refusal(tmp_path, images, tmp_path)
-    assert repr(name) in said
-    assert len(said.splitlines()) == 3
-
-
-def test_equal_images_are_refused_or_counted(tmp_path):
-    for i in range(3):
-        save(tmp_path, f"{i}.png", grey(0))
-    assert "all 3 points are equal" in refusal(tmp_path, images, tmp_path)
-    save(tmp_path, "other.png", grey(1))
-    assert images(tmp_path).n_duplicates == 2
-    assert len(images(tmp_path, deduplicate=True).points) == 2
 
 
 # Units
@@ -860,23 +608,6 @@ def test_pickles_are_not_read_as_anything(tmp_path):
         (tmp_path / name).write_bytes(b"\x80\x04K\x01.")
         with pytest.raises(DataError, match="arrays are read from"):
             datasets.read(tmp_path / name)
-
-
-def test_images_keep_their_names_and_skip_only_on_request(tmp_path):
-    for name, level in (("b.png", 10), ("a.png", 20)):
-        Image.new("L", (4, 4), level).save(tmp_path / name)
-    (tmp_path / "c.png").write_bytes(b"nothing")
-    with pytest.raises(DataError, match="--skip-unreadable"):
-        datasets.read(tmp_path)
-    found = datasets.read(tmp_path, skip_unreadable=True)
-    assert found.names == ("a.png", "b.png")
-    assert found.points[:, 0, 0, 0].tolist() == pytest.approx([20 / 127.5 - 1, 10 / 127.5 - 1])
-    assert len(found.skipped) == 1
-    assert found.skipped[0].startswith("'c.png'")
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).unlink()
-    with pytest.raises(DataError, match="1 of 1 images cannot be read"):
-        datasets.read(tmp_path, skip_unreadable=True)
 
 
 def test_matches_are_equal_rows_whatever_the_type():

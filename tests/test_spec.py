@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from genonset import spec
-from genonset.errors import ConfigError
+from genonset.errors import ConfigError, DataError
 from genonset.spec import Cell, Sweep, catalogue, reproduction, shipped
 
 PLAIN = """
@@ -165,6 +166,22 @@ def test_axes_may_replace_a_whole_table(tmp_path):
 def test_gaussian_covariances(tmp_path, table, covariance):
     source = plain(tmp_path, PLAIN.replace("dim = 3", f"dim = 3\n{table}")).source.build()
     torch.testing.assert_close(source.covariance.diagonal(), torch.tensor(covariance).double())
+
+
+def test_a_folder_of_images_is_resized_and_keeps_its_name_where_it_is_not(tmp_path):
+    """Cells of runs from before there was the option keep their keys."""
+    for side in (4, 5, 6):
+        pixels = np.random.default_rng(side).integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{side}.png")
+    source = 'kind = "images"\npath = "."\nresize = 4'
+    text = PLAIN.replace('kind = "gaussian"\ndim = 3', source)
+    resized = plain(tmp_path, text).source
+    assert resized.build().shape == (1, 4, 4)
+    assert resized.model_dump()["resize"] == 4
+    as_it_is = plain(tmp_path, text.replace("resize = 4", "")).source
+    assert set(as_it_is.model_dump()) == {"kind", "path", "colour", "deduplicate", "sha256"}
+    with pytest.raises(DataError, match="--resize 4, or resize=4"):
+        as_it_is.build()
 
 
 def test_reproductions_use_the_grids_of_the_paper():

@@ -23,11 +23,11 @@ class Loaded:
     Attributes:
         kind: "array", "images" or "table".
         points: shape (n, *shape).
-        names: of image files, one a point; empty for other kinds.
+        names: of image files, one a point, as `printable` writes them; empty for other kinds.
         columns: of a table; empty for other kinds.
         skipped: files that were left out on request, with the reason.
-        levels: whether every point comes from an 8-bit file.
         notes: what a reader must know of how the points were read, a sentence each.
+        levels: whether every number comes from one of 256 levels, as in 8-bit images.
     """
 
     kind: str
@@ -35,8 +35,8 @@ class Loaded:
     names: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
-    levels: bool = False
     notes: tuple[str, ...] = ()
+    levels: bool = False
 
 
 def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:

@@ -493,6 +493,10 @@ def audit(
     colour: Annotated[
         bool | None, typer.Option("--colour/--grey", help="Make all images RGB, or all grey.")
     ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(help="Bring images of folders to N x N pixels, their central square."),
+    ] = None,
     significance: Annotated[float, typer.Option(help="Level of either test.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Of relabellings and subsets.")] = 0,
     out: Out = None,
@@ -520,6 +524,7 @@ def audit(
             drop_overlap=drop_overlap,
             skip_unreadable=skip_unreadable,
             colour=colour,
+            resize=resize,
             significance=significance,
             seed=seed,
         )

@@ -38,7 +38,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,8 +49,8 @@ from torch import Tensor
 
 from genonset import seeds
 from genonset.arrays import Loaded, locate, read_array
-from genonset.errors import ConfigError, DataError, brief, quote
-from genonset.images import IMAGE_ENDINGS, read_images, read_named_images, signed
+from genonset.errors import ConfigError, DataError, brief, printable, quote
+from genonset.images import IMAGE_ENDINGS, read_named_images, signed
 from genonset.tables import (
     TABLE_ENDINGS,
     is_table,
@@ -76,6 +76,7 @@ class Dataset:
         kept: mask of the flattened coordinates that vary, or None when all do.
         constants: value of every dropped coordinate, or None.
         n_duplicates: rows found equal to an earlier one (removed where the loader was asked to).
+        reading: what a reader of files left out or converted, one sentence each.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Dataset:
     kept: Tensor | None = None
     constants: Tensor | None = None
     n_duplicates: int = 0
+    reading: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -103,7 +105,7 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of results must know about the data, a sentence each."""
-        notes = []
+        notes = [f"{self.name}: {sentence}" for sentence in self.reading]
         if self.n_constant:
             notes.append(
                 f"{self.name}: {self.n_constant} constant coordinates were dropped, "
@@ -368,19 +370,28 @@ def array(path: str | Path, *, key: str | None = None, deduplicate: bool = False
         DataError: if the file cannot be read, or its points fail the checks of `prepare`.
     """
     points = read_array(path, key=key).to(torch.float64, copy=True)  # the file may change later
-    return prepare(Path(path).name, points, deduplicate=deduplicate)
+    return prepare(printable(Path(path).name), points, deduplicate=deduplicate)
 
 
 def images(
-    folder: str | Path, *, colour: bool | None = None, deduplicate: bool = False
+    folder: str | Path,
+    *,
+    colour: bool | None = None,
+    resize: int | None = None,
+    deduplicate: bool = False,
 ) -> Dataset:
-    """The png, jpg, webp and bmp images of a folder, in [-1, 1]; arguments as in `read_images`.
+    """The images of a folder, in [-1, 1].
+
+    Args:
+        folder, colour, resize: as in `read_named_images`.
+        deduplicate: keep only the first of equal images.
 
     Raises:
-        DataError: as `read_images` and `prepare`.
+        DataError, ConfigError: as `read_named_images` and `prepare`.
     """
-    points = read_images(folder, colour=colour)
-    return prepare(Path(folder).resolve().name, points, deduplicate=deduplicate)
+    loaded = read_named_images(folder, colour=colour, resize=resize)
+    name = printable(Path(folder).resolve().name)
+    return replace(prepare(name, loaded.points, deduplicate=deduplicate), reading=loaded.notes)
 
 
 def read(
@@ -388,6 +399,7 @@ def read(
     *,
     key: str | None = None,
     colour: bool | None = None,
+    resize: int | None = None,
     skip_unreadable: bool = False,
 ) -> Loaded:
     """Points from a folder of images, an array file or a table; not to be written to.
@@ -396,7 +408,7 @@ def read(
         path: a folder, a .npy, .npz, .pt or .safetensors file, or a .csv, .tsv or .parquet table;
             FILE:KEY is the array KEY of a file that holds several.
         key: which array, in place of FILE:KEY.
-        colour, skip_unreadable: of image folders, as in `read_named_images`.
+        colour, resize, skip_unreadable: of image folders, as in `read_named_images`.
 
     Raises:
         DataError: if it cannot be read; the message says what can.
@@ -410,20 +422,26 @@ def read(
     if path.is_file() and path.suffix.lower() in IMAGE_ENDINGS:
         raise DataError(f"{quote(path)} is one image; pass the folder of images it lies in.")
     if path.is_dir():
-        return read_named_images(path, colour=colour, skip_unreadable=skip_unreadable)
+        return read_named_images(
+            path, colour=colour, resize=resize, skip_unreadable=skip_unreadable
+        )
     if is_table(path):
         return read_table(path)
     return Loaded(kind="array", points=read_array(path, key=key, read_only=True))
 
 
 def read_sets(
-    paths: Mapping[str, str | Path], *, colour: bool | None = None, skip_unreadable: bool = False
+    paths: Mapping[str, str | Path],
+    *,
+    colour: bool | None = None,
+    resize: int | None = None,
+    skip_unreadable: bool = False,
 ) -> dict[str, Loaded]:
     """Sets that are compared with one another, the columns of tables in the same order.
 
     Args:
         paths: by the name of each set, as `read` takes them.
-        colour, skip_unreadable: as in `read`.
+        colour, resize, skip_unreadable: as in `read`.
 
     Raises:
         DataError: as `read`, or if tables differ in their columns.
@@ -432,7 +450,7 @@ def read_sets(
     return match_columns({
         name: tables[name]
         if name in tables
-        else read(path, colour=colour, skip_unreadable=skip_unreadable)
+        else read(path, colour=colour, resize=resize, skip_unreadable=skip_unreadable)
         for name, path in paths.items()
     })  # fmt: skip
 

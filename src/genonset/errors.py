@@ -42,6 +42,28 @@ def quote(path: Path) -> str:
     return repr(str(path))
 
 
+def printable(name: str) -> str:
+    """A file name that can be shown and written anywhere, one for each name.
+
+    Bytes that are not UTF-8 become `\\xff`, what cannot be seen and the backslash itself escapes.
+
+    >>> print(printable("é\\udcff\\n"))
+    é\\xff\\n
+    """
+    return "".join(map(_shown, name))
+
+
+def _shown(character: str) -> str:
+    code = ord(character)
+    if character.isprintable() and character != "\\":
+        return character
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte of a name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return character.encode("unicode_escape").decode()
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def brief(error: Exception) -> str:
     """The first line of what an exception says."""
     said = str(error).strip().splitlines() or [type(error).__name__]

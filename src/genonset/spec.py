@@ -361,15 +361,23 @@ class ArraySource(FiniteSource):
 
 
 class ImagesSource(FiniteSource):
-    """Your folder of images, scaled to [-1, 1]."""
+    """Your folder of images, scaled to [-1, 1]; with `resize`, all to so many pixels a side."""
 
     kind: Literal["images"]
     path: str
     colour: bool | None = None
+    resize: int | None = None
     deduplicate: bool = False
 
+    @model_serializer(mode="wrap")
+    def _usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Images as they are leave no `resize`: their cells keep the names that they had."""
+        return {k: v for k, v in dump(self).items() if k != "resize" or v is not None}
+
     def build(self) -> Dataset:
-        return datasets.images(self.path, colour=self.colour, deduplicate=self.deduplicate)
+        return datasets.images(
+            self.path, colour=self.colour, resize=self.resize, deduplicate=self.deduplicate
+        )
 
 
 ExactOrDrawn = GaussianSource | MixtureSource | TwoMoonsSource | CircleSource

@@ -83,7 +83,7 @@ from genonset.distances import (
     kernel_terms,
     sliced_wasserstein,
 )
-from genonset.errors import ConfigError, DataError
+from genonset.errors import ConfigError, DataError, printable
 from genonset.estimates import Estimate, wilson
 from genonset.features import as_images, coordinates, represent
 from genonset.findings import (
@@ -100,6 +100,7 @@ from genonset.findings import (
     Verdict,
     none_to,
 )
+from genonset.images import require_one_size
 from genonset.inputs import (
     Equal,
     Given,
@@ -642,6 +643,7 @@ def audit_files(
     drop_overlap: bool = False,
     skip_unreadable: bool = False,
     colour: bool | None = None,
+    resize: int | None = None,
     significance: float = 0.05,
     seed: int = 0,
 ) -> Verdict:
@@ -654,7 +656,8 @@ def audit_files(
         robust: as in `audit`.
         plan_sizes: whether to `plan` sizes as well.
         drop_overlap: as in `audit`.
-        skip_unreadable, colour: of image folders.
+        skip_unreadable, colour, resize: of image folders, as in
+            `genonset.images.read_named_images`.
         power, allow_mixed_units, significance, seed: as in `audit`.
 
     Raises:
@@ -665,7 +668,12 @@ def audit_files(
     if held_out is not None:
         paths["held_out"] = held_out
     folders = all(Path(path).is_dir() for path in paths.values())
-    loaded = datasets.read_sets(paths, colour=colour, skip_unreadable=skip_unreadable)
+    if resize is not None and not any(Path(path).is_dir() for path in paths.values()):
+        raise ConfigError("resize, or --resize, is for folders of images; there is none here.")
+    loaded = datasets.read_sets(
+        paths, colour=colour, resize=resize, skip_unreadable=skip_unreadable
+    )
+    require_one_size(loaded)
     if folders:  # 256 levels of grey: single precision tells them apart, in half the memory
         loaded = {n: replace(one, points=one.points.float()) for n, one in loaded.items()}
     sets = {name: one.points for name, one in loaded.items()}
@@ -676,7 +684,7 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
-    notes += [note for one in loaded.values() for note in one.notes]
+    notes += [f"{name.replace('_', '-')}: {n}" for name, one in loaded.items() for n in one.notes]
     tables = all(one.kind == "table" for one in loaded.values())
     if tables and features is None:
         notes.append(
@@ -695,7 +703,10 @@ def audit_files(
         features=features or ("standardized" if tables else None),
         robust=robust,
     )
-    facts = {n: replace(one, path=str(paths[n])) for n, one in verdict.inputs.items()}
+    facts = {
+        name: replace(one, path=printable(Path(paths[name]).as_posix()))
+        for name, one in verdict.inputs.items()
+    }
     columns = loaded["training"].columns
     verdict = replace(
         verdict,
