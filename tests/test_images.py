@@ -22,10 +22,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from genonset import datasets
+from genonset.arrays import Loaded
 from genonset.cli import app
 from genonset.datasets import images
 from genonset.errors import ConfigError, DataError, printable
-from genonset.images import IMAGE_ENDINGS, read_images, read_named_images
+from genonset.images import IMAGE_ENDINGS, read_images, read_named_images, require_one_size
 from genonset.report import write_flagged, write_report
 from genonset.verdict import audit_files
 from refusals import refusal
@@ -498,6 +499,16 @@ def test_sets_of_different_sizes_are_compared_at_one(tmp_path):
         audit_files(tmp_path / "g.npy", *paths[1:])
     with pytest.raises(ConfigError, match="--resize, is for folders"):
         audit_files(tmp_path / "g.npy", tmp_path / "g.npy", resize=8)
+
+
+def test_arrays_with_channels_last_are_not_taken_for_images_three_pixels_wide():
+    folder = Loaded(kind="images", points=torch.zeros(2, 3, 8, 8))
+    for shape in ((8, 8, 3), (3, 8, 8), (192,)):
+        array = Loaded(kind="array", points=torch.zeros(2, *shape))
+        require_one_size({"generated": array, "training": folder})
+    array = Loaded(kind="array", points=torch.zeros(2, 3, 9, 8))
+    with pytest.raises(DataError, match="generated 8 x 9, training 8 x 8"):
+        require_one_size({"generated": array, "training": folder})
 
 
 # Files

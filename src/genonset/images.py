@@ -144,10 +144,8 @@ def require_one_size(loaded: Mapping[str, Loaded]) -> None:
     Raises:
         DataError: with the sizes and the remedy.
     """
-    sizes = {name: tuple(one.points.shape[-2:]) for name, one in loaded.items()}
-    pictures = all(one.points.ndim in (3, 4) for one in loaded.values())
-    folders = any(one.kind == "images" for one in loaded.values())
-    if not (pictures and folders) or len(set(sizes.values())) < 2:
+    sizes = {n: size for n, one in loaded.items() if (size := _size(one)) is not None}
+    if all(one.kind != "images" for one in loaded.values()) or len(set(sizes.values())) < 2:
         return
     least = min(min(size) for size in sizes.values())
     seen = ", ".join(f"{name} {width} x {height}" for name, (height, width) in sizes.items())
@@ -156,6 +154,14 @@ def require_one_size(loaded: Mapping[str, Loaded]) -> None:
         f"resize={least}, brings folders of images to {least} x {least} pixels, cut to their "
         "central square; arrays stay as they are."
     )
+
+
+def _size(loaded: Loaded) -> tuple[int, ...] | None:
+    """Height and width of images; None of arrays that may be something else, or channels last."""
+    shape = tuple(loaded.points.shape[1:])
+    channels_first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] > 4
+    pictures = loaded.kind == "images" or len(shape) == 2 or channels_first
+    return shape[-2:] if pictures else None
 
 
 # Files -------------------------------------------------------------------------------------------

@@ -202,7 +202,7 @@ def test_folders_that_are_refused(pictures, tmp_path):
     assert told.returncode == 0
     assert "left out: 'x.png'" in told.stderr
     big = folder(tmp_path / "big", [np.zeros((16, 16)), np.ones((16, 16))])
-    refused(audit(pictures, generated=big), "(1, 16, 16)", "Resize")
+    refused(audit(pictures, generated=big), "generated 16 x 16", "--resize 8")
     colour = folder(tmp_path / "colour", [np.zeros((8, 8, 3)), np.ones((8, 8, 3))])
     refused(audit(pictures, generated=colour), "Channels differ", "--grey or --colour")
     assert audit(pictures, "--grey", "--out", "e", generated=colour).returncode == 0
