@@ -684,7 +684,9 @@ def audit_files(
         for name, one in loaded.items()
         if one.skipped
     ]
-    notes += [f"{name.replace('_', '-')}: {n}" for name, one in loaded.items() for n in one.notes]
+    for name, one in loaded.items():
+        of = f"{name.replace('_', '-')}: " if one.kind == "images" else ""
+        notes += [f"{of}{note}" for note in one.notes]
     tables = all(one.kind == "table" for one in loaded.values())
     if tables and features is None:
         notes.append(
