@@ -877,8 +877,8 @@ class _Search:
         return TrainBias(
             p_value=test.p_value,
             share=test.share,
-            low=min(low, test.share),
-            high=max(high, test.share),
+            low=low,
+            high=high,
             expected=len(mine) / len(counts),
             z=test.z,
             excess=test.excess,
