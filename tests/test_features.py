@@ -167,9 +167,7 @@ def test_names_that_are_refused(sets, features):
 
 
 def test_too_many_components_are_refused(sets):
-    with pytest.raises(
-        ConfigError, match=r"55 points in 6 coordinates have rank 6.*K can be 1 to 6"
-    ):
+    with pytest.raises(ConfigError, match=r"55 points in 6 coordinates have rank 6 .* 1 to 6"):
         represent(sets, "pca:7")
 
 
@@ -185,8 +183,21 @@ def test_the_rank_of_the_pool_is_that_of_numpy(sets, dtype, unit, shift):
         centred = pool(low) - pool(low).mean(0)
         assert np.linalg.matrix_rank(centred) == 6
     assert represent(low, "pca:6")["training"].shape == (30, 6)
-    with pytest.raises(ConfigError, match="have rank 6 about their mean. K can be 1 to 6"):
+    with pytest.raises(ConfigError, match=r"have rank 6 about their mean\. K can be 1 to 6"):
         represent(low, "pca:7")
+
+
+def test_a_column_that_varies_by_rounding_alone_is_said(sets):
+    """0.1 + 0.2 beside 0.3 are two numbers, so the column stays; a reader must know."""
+    widened = {}
+    for name, x in sets.items():
+        column = torch.full((len(x), 1), 0.3, dtype=torch.float64)
+        column[::2] = 0.1 + 0.2
+        widened[name] = torch.cat([x, column], 1)
+    found = genonset.audit(*widened.values(), features="standardized")
+    assert any("1 columns vary in the last digits alone" in note for note in found.notes)
+    found = genonset.audit(*sets.values(), features="standardized")
+    assert not any("last digits" in note for note in found.notes)
 
 
 def test_rank_is_that_of_the_differences():

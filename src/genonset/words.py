@@ -178,8 +178,9 @@ def blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iter
     rounded = int(((variance > 0) & (variance.sqrt() <= 2 * stored * mean.abs())).sum())
     if features == "standardized" and rounded:
         yield (
-            f"{rounded} columns vary by rounding alone (the last digits that their number type holds), and "
-            "standardized this noise weighs as much as any column: round them, or leave them out."
+            f"{rounded} columns vary in the last digits alone that their number type holds; "
+            "standardized, this noise of rounding weighs as much as any column: round them, or "
+            "leave them out."
         )
 
 
