@@ -81,6 +81,7 @@ from genonset.distances import (
     energy_distance,
     kernel_delta,
     kernel_terms,
+    log_kernel_sums,
     sliced_wasserstein,
 )
 from genonset.errors import ConfigError, DataError
@@ -1084,8 +1085,7 @@ def _kernel_peer(
     terms = [kernel_terms(law, x) for x in sets]
     delta = kernel_delta(terms[0], terms[1], keep_self=False)
     pool = torch.cat([training, held_out])
-    squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
-    logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
+    logs = log_kernel_sums(pool, samples, scale=1 / bandwidth**2)
     weights = (logs - logs.max()).exp().numpy()
     p_value = permutation_p_value(weights, n, n_permutations=n_permutations, seed=seed)
     return Peer(value=delta.log_ratio, chance=0.0, p_value=p_value)
