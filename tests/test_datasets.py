@@ -614,3 +614,34 @@ def test_matches_are_equal_rows_whatever_the_type():
     points = torch.tensor([[1.0, 0.0], [2.0, 2.0], [-0.0, 3.0]])
     others = torch.tensor([[0, 3], [1, 0]])
     assert datasets.matches(points, others).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-500, 2.0**300])
+def test_moments_know_what_is_constant(unit):
+    """A column of 14.62 has a rounded variance above 0, and one of 1 and 1 + 2^-52 must not."""
+    n = 200
+    columns = [np.full(n, 14.62), np.full(n, 0.1), np.full(n, -1 / 3), np.ones(n), np.arange(n)]
+    columns[3][7] = np.nextafter(1, 2)
+    points = torch.from_numpy(unit * np.stack(columns, 1))
+    mean, variance = datasets.moments(points[:120], points[120:])
+    assert (variance > 0).tolist() == [False, False, False, True, True]
+    assert torch.equal(mean[:3], points[0, :3])
+    assert float(mean[4]) == unit * (n - 1) / 2
+    assert float(variance[4]) / unit**2 == pytest.approx((n * n - 1) / 12, rel=1e-14)
+
+
+def test_constant_sets_have_no_spread():
+    same = torch.full((50, 3), 14.62, dtype=torch.float64)
+    assert datasets.check_same_units({"a": same, "b": same[:20]}) == ()
+    assert datasets._Summary.of("a", same).std == 0
+    with pytest.raises(DataError, match="disagree in both centre and range"):
+        datasets.check_same_units({"a": same, "b": 1.01 * same})
+
+
+def test_rows_are_drawn_and_not_counted_off():
+    """Of rows that cycle through ten classes every tenth is one class."""
+    classes = torch.arange(1000)[:, None] % 10
+    drawn = datasets._some_rows(classes, 100)
+    assert len(drawn) == 100
+    assert set(drawn[:, 0].tolist()) == set(range(10))
+    assert datasets._some_rows(classes, 1000) is classes

@@ -46,6 +46,24 @@ def test_standardized_is_that_of_scikit_learn_without_constants(sets):
         assert found[name].numpy() == pytest.approx(known.transform(x.numpy())[:, :6])
 
 
+@pytest.mark.parametrize("value", [14.62, 0.1, 1 / 3, 1e9 + 0.1, -7e-5])
+def test_a_column_is_constant_if_its_least_number_is_its_largest(sets, value):
+    """Its rounded variance is above 0 (scikit-learn issue 17794); a column of two numbers that
+    float64 just tells apart varies."""
+    widened = {
+        name: torch.cat([x, torch.full_like(x[:, :1], value)], 1) for name, x in sets.items()
+    }
+    widened["generated"][:, 6] += 1e-3
+    for features in ("standardized", "pca:6"):
+        found, known = (represent(x, features)["generated"] for x in (widened, sets))
+        assert found.shape == known.shape
+        assert torch.cdist(found, found).numpy() == pytest.approx(
+            torch.cdist(known, known).numpy(), abs=1e-6
+        )
+    widened["training"][0, 6] = np.nextafter(value, np.inf)
+    assert represent(widened, "standardized")["training"].shape[1] == 7
+
+
 def images(n):
     return torch.from_numpy(np.random.default_rng(n).normal(size=(n, 2, 6, 9)))
 
@@ -149,8 +167,45 @@ def test_names_that_are_refused(sets, features):
 
 
 def test_too_many_components_are_refused(sets):
-    with pytest.raises(ConfigError, match="K can be 1 to 6"):
+    with pytest.raises(ConfigError, match=r"55 points in 6 coordinates have rank 6 .* 1 to 6"):
         represent(sets, "pca:7")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("unit", "shift"), [(1.0, 0.0), (2.0**-60, 0.0), (2.0**60, 0.0), (1, 1e4)]
+)
+def test_the_rank_of_the_pool_is_that_of_numpy(sets, dtype, unit, shift):
+    """Axes beyond the rank are noise of rounding: they turn with the order of the columns."""
+    mix = torch.from_numpy(np.random.default_rng(5).normal(size=(6, 9)))
+    low = {name: (unit * (x @ mix + shift)).to(dtype) for name, x in sets.items()}
+    if not shift:  # numpy's tolerance does not know that the mean was large
+        centred = pool(low) - pool(low).mean(0)
+        assert np.linalg.matrix_rank(centred) == 6
+    assert represent(low, "pca:6")["training"].shape == (30, 6)
+    with pytest.raises(ConfigError, match=r"have rank 6 about their mean\. K can be 1 to 6"):
+        represent(low, "pca:7")
+
+
+def test_a_column_that_varies_by_rounding_alone_is_said(sets):
+    """0.1 + 0.2 beside 0.3 are two numbers, so the column stays; a reader must know."""
+    widened = {}
+    for name, x in sets.items():
+        column = torch.full((len(x), 1), 0.3, dtype=torch.float64)
+        column[::2] = 0.1 + 0.2
+        widened[name] = torch.cat([x, column], 1)
+    found = genonset.audit(*widened.values(), features="standardized")
+    assert any("1 columns vary in the last digits alone" in note for note in found.notes)
+    found = genonset.audit(*sets.values(), features="standardized")
+    assert not any("last digits" in note for note in found.notes)
+
+
+def test_rank_is_that_of_the_differences():
+    few = {"training": torch.eye(3, 8, dtype=torch.float64)}
+    with pytest.raises(ConfigError, match="K can be 1 to 2"):
+        represent(few, "pca:3")
+    with pytest.raises(ConfigError, match="They are all equal"):
+        represent({"training": torch.full((4, 3), 0.1)}, "pca:1")
 
 
 def test_features_find_what_pixels_miss(tmp_path, monkeypatch):

@@ -88,9 +88,9 @@ def by_scikit_learn(generated, reference, k):
     distances, indices = among.kneighbors(generated, n_neighbors=len(reference))
     real, fake = radii(reference), radii(generated)
     inside = np.zeros((len(generated), len(reference)), dtype=bool)
-    np.put_along_axis(inside, indices, distances < real[indices], axis=1)
+    np.put_along_axis(inside, indices, distances <= real[indices], axis=1)
     recalled = np.zeros_like(inside)
-    np.put_along_axis(recalled, indices, distances < fake[:, None], axis=1)
+    np.put_along_axis(recalled, indices, distances <= fake[:, None], axis=1)
     return {
         "precision": inside.any(1).mean(),
         "recall": recalled.any(0).mean(),
@@ -107,6 +107,79 @@ def test_manifold_is_that_of_scikit_learn(m, n, scale, monkeypatch):
     expected = by_scikit_learn(generated.numpy(), reference.numpy(), 5)
     assert vars(ours) == pytest.approx(expected)
     assert ours.precision != ours.recall
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.01, 0.1, 2.0**-40])
+def test_balls_are_closed(unit):
+    """Whole numbers have ties: the sums of squares are counted as integers, in any unit."""
+    whole = np.random.default_rng(8).integers(0, 4, size=(90, 3))
+    g, h = whole[:50], whole[50:]
+
+    def squares(a, b):
+        return ((a[:, None] - b[None]) ** 2).sum(2)
+
+    real, fake = (np.sort(squares(x, x), 1)[:, 5] for x in (h, g))
+    inside, reached = squares(g, h) <= real, squares(g, h) <= fake[:, None]
+    open_inside = squares(g, h) < real
+    assert inside.sum() > 1.5 * open_inside.sum(), "the case has ties"
+    expected = {
+        "precision": inside.any(1).mean(),
+        "recall": reached.any(0).mean(),
+        "density": inside.sum() / (5 * len(g)),
+        "coverage": inside.any(0).mean(),
+    }
+    found = peers.manifold(*(torch.from_numpy(unit * x) for x in (g, h)))
+    assert vars(found) == pytest.approx(expected)
+
+
+def test_a_set_of_repeated_points_is_covered_by_itself():
+    """Their balls have radius 0 and hold the points they lie at."""
+    points = gaussian(10, 3, "repeated").repeat(6, 1)
+    assert vars(peers.manifold(points, points)) == pytest.approx(
+        {"precision": 1.0, "recall": 1.0, "density": 6 / 5, "coverage": 1.0}
+    )
+
+
+def test_ties_do_not_depend_on_the_unit():
+    """Integer squares in the unit of cents: what ties in dollars ties in cents."""
+    dollars = np.random.default_rng(9).integers(0, 9, size=(160, 2))
+    sets = np.split(dollars, [60, 110])
+    to_t, to_h = (((sets[0][:, None] - x[None]) ** 2).sum(2).min(1) for x in sets[1:])
+    control = ((sets[2][:, None] - sets[1][None]) ** 2).sum(2).min(1)
+    u = (to_t[:, None] > control).sum() + (to_t[:, None] == control).sum() / 2
+    share = (to_t < to_h).mean() + (to_t == to_h).mean() / 2
+    assert (to_t == to_h).any()
+    for unit in (1.0, 0.01, 1 / 3):
+        distances = [torch.from_numpy(unit * np.sqrt(x)) for x in (to_t, to_h, control)]
+        noise = 1 + 1e-15 * torch.from_numpy(np.random.default_rng(1).normal(size=(3, 60)))
+        noisy = [d * n[: len(d)] for d, n in zip(distances, noise, strict=True)]
+        assert peers.rank_test(noisy[0], noisy[2]).u == u
+        assert peers.nearer_share(noisy[0], noisy[1]) == pytest.approx(share)
+        spacing = distances[0].clone()
+        assert not peers.authentic(noisy[0], torch.arange(60), spacing).any()
+
+
+def test_authenticity_takes_equal_training_points_for_one():
+    """(2) with the distinct training points: a pair of equal ones has no spacing of 0."""
+    training = gaussian(60, 3, "at").repeat(2, 1)
+    generated, held_out = gaussian(50, 3, "ag"), gaussian(120, 3, "ah")
+    among = cdist(training[:60], training[:60])
+    np.fill_diagonal(among, np.inf)
+    to_t = cdist(generated, training[:60])
+    expected = (to_t.min(1) > among.min(1)[to_t.argmin(1)]).mean()
+    assert 0 < expected < 1
+    assert genonset.audit(generated, training, held_out).peers["authenticity"].value == expected
+
+
+def test_kernel_delta_does_not_depend_on_where_the_points_lie():
+    lattice = [(1024 * gaussian(n, 4, "lattice", n)).round() / 1024 for n in (60, 61, 62)]
+    lattice[0][:20] = lattice[1][:20]
+    here = genonset.audit(*lattice).peers["kernel_delta"]
+    assert here.p_value < 0.01
+    for shift in (2.0**20, 2.0**30):
+        there = genonset.audit(*(x + shift for x in lattice)).peers["kernel_delta"]
+        assert there.p_value == here.p_value
+        assert there.value == pytest.approx(here.value, rel=1e-6)
 
 
 def test_sets_that_are_refused():

@@ -58,7 +58,16 @@ from genonset.tables import (
     read_table,
     read_tables,
 )
-from genonset.tensors import Samples, Vectors, extent, flatten, parts, require_finite, short
+from genonset.tensors import (
+    Samples,
+    Vectors,
+    extent,
+    flatten,
+    parts,
+    require_finite,
+    short,
+    taken,
+)
 
 Indices = Int64[Tensor, "k"]
 """Rows of a data set."""
@@ -160,6 +169,10 @@ def blocks(points: Tensor) -> Iterator[Tensor]:
 def moments(*sets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance of each coordinate over the points of all sets together.
 
+    A sum of equal numbers is rounded, and its mean need not be that number. What is constant is
+    therefore asked of the numbers themselves: where the least is the largest the mean is that
+    number and the variance is 0, and nowhere else.
+
     Args:
         sets: shape (n, *shape) each, real numbers; read a block at a time and not copied.
 
@@ -168,12 +181,19 @@ def moments(*sets: Tensor) -> tuple[Tensor, Tensor]:
 
     >>> moments(torch.tensor([[1.0], [2.0]]), torch.tensor([[6.0]]))[0].tolist()
     [3.0]
+    >>> moments(torch.full((3, 1), 14.62, dtype=torch.float64))[1].tolist()
+    [0.0]
     """
     n = sum(map(len, sets))
-    total = torch.stack([b.sum(0) for x in sets for b in blocks(x)]).sum(0)
-    mean = total / n
+    found = [(b.sum(0), *b.aminmax(dim=0)) for x in sets for b in blocks(x)]
+    total, low, high = (torch.stack(one) for one in zip(*found, strict=True))
+    low, high = low.amin(0), high.amax(0)
+    varies = low < high
+    mean = torch.where(varies, total.sum(0) / n, low)
     squares = [(b - mean).square().sum(0) for x in sets for b in blocks(x)]
-    return mean, torch.stack(squares).sum(0) / n
+    variance = torch.stack(squares).sum(0) / n
+    least = torch.finfo(variance.dtype).tiny  # where squares underflow
+    return mean, torch.where(varies, variance.clamp(min=least), 0.0)
 
 
 def _first_of_each(points: Samples) -> Indices:
@@ -487,6 +507,18 @@ def describe_units(points: Tensor) -> str:
     return "free"
 
 
+def _some_rows(points: Tensor, size: int) -> Tensor:
+    """Rows drawn at random, of about so many numbers in all; all rows where that is no more.
+
+    Evenly spaced rows would be of one class where rows cycle through the classes.
+    """
+    if points.numel() <= size:
+        return points
+    count = max(1, size * len(points) // points.numel())
+    order = torch.randperm(len(points), generator=seeds.generator(0, "some rows", len(points)))
+    return taken(points, order[:count].sort().values)
+
+
 class _Summary(NamedTuple):
     """What the rules (4) to (8) look at, of one set."""
 
@@ -496,7 +528,7 @@ class _Summary(NamedTuple):
     n: int
     low: float
     high: float
-    quartiles: tuple[float, float]  # of evenly spaced rows where there are very many
+    quartiles: tuple[float, float]  # of rows drawn at random where there are very many
     mean: float
     std: float
     row_std: float  # standard deviation of a row's mean
@@ -509,10 +541,10 @@ class _Summary(NamedTuple):
         low, high = extent(points)
         if not (math.isfinite(low) and math.isfinite(high)):
             require_finite(name, points)
-        some = torch.cat(list(blocks(points[:: 1 + points.numel() // (1 << 24)])))
+        some = torch.cat(list(blocks(_some_rows(points, 1 << 24))))
         lower, upper = np.quantile(some.numpy(), [0.25, 0.75])
-        means = torch.cat([block.mean(1) for block in blocks(points)])
-        mean = float(means.mean())
+        means = torch.cat([block.mean(1) for block in blocks(points)]).clamp(low, high)
+        mean = float(means.mean().clamp(low, high))  # of a constant set exactly that constant
         squares = sum(float((block - mean).square().sum()) for block in blocks(points))
         return cls(
             name=name,
@@ -542,7 +574,10 @@ def _gap(a: _Summary, b: _Summary) -> float:
     """Distance of the centres beyond sampling error, in units of the wider spread: (4)."""
     distance = abs(a.mean - b.mean)
     error = max(a.row_std, b.row_std) * math.sqrt(1 / a.n + 1 / b.n)
-    return (distance - 4 * error) / max(a.std, b.std, 1e-300)
+    spread = max(a.std, b.std)
+    if spread == 0:  # two constants
+        return math.inf if distance > 0 else 0.0
+    return (distance - 4 * error) / spread
 
 
 def _is_whole(a: _Summary) -> bool:
@@ -555,7 +590,7 @@ def _looks_converted(a: _Summary, b: _Summary) -> str | None:
         return None
     for convention in _CONVENTIONS.keys() - {a.convention}:
         read = b.reread(convention, a.convention)
-        if _gap(a, read) < 1 / 4 and 2 / 3 < read.std / max(a.std, 1e-300) < 3 / 2:
+        if _gap(a, read) < 1 / 4 and 2 / 3 * a.std < read.std < 3 / 2 * a.std:
             return convention
     return None
 

@@ -39,7 +39,10 @@ its own. Without any condition, and without cancellation between nearby laws,
 
 which equals the textbook |m_p - m_q|² + tr C_p + tr C_q - 2 |F_q^T F_p|_nuclear.
 
-Assumed: finite data, with coordinates in one common unit. All arithmetic is float64.
+Assumed: finite data, with coordinates in one common unit. All arithmetic is float64. Squared
+distances that come from products, |x|² + |y|² - 2 x.y, lose what the offset of the data takes of
+their digits: wherever points are multiplied, rotated or divided a centre common to both sets is
+subtracted first, so that a shift of all points changes no distance.
 
 References: Halder and Pehlevan for (1), (3), (4), (6); equations (A1) to (A5), (A13) of the theory
 note, section 9.4 for what the published code leaves out.
@@ -54,6 +57,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genonset import seeds
 from genonset.errors import ConfigError, DataError
 from genonset.sources import Gaussian, GaussianMixture
 from genonset.tensors import Vectors, flatten, require_finite
@@ -127,6 +131,28 @@ def log_pair_sum(
     return _log_sum(*logs)
 
 
+def log_kernel_sums(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], *, scale: float = 1.0
+) -> Float[Tensor, " n"]:
+    """Log of the Gaussian sum of each point over another set.
+
+    log sum_l exp(-scale |x_k - y_l|² / 2), for every k
+
+    Args:
+        x: shape (n, d).
+        y: shape (m, d), m >= 1.
+        scale: positive.
+
+    Returns:
+        shape (n,), as accurate as `log_pair_sum`.
+    """
+    x, y = flatten(x), flatten(y)
+    logs = x.new_full((len(x),), -math.inf)
+    for block, rows, _ in _half_squares(x, y, scale):
+        logs[rows] = torch.logaddexp(logs[rows], block.clamp_(max=0).logsumexp(1))
+    return logs
+
+
 def _log_sum_to_one(x: Tensor, y: Tensor, precision: Tensor) -> float:
     """Log sum_k exp(-sum_i precision_i (x_ki - y_i)² / 2), where x or y is a single row."""
     squares = torch.sub(x, y).square_() @ precision
@@ -134,15 +160,15 @@ def _log_sum_to_one(x: Tensor, y: Tensor, precision: Tensor) -> float:
 
 
 def _half_squares(
-    x: Tensor, y: Tensor | None, scale: float = 1.0
+    x: Tensor, y: Tensor | None, scale: float = 1.0, *, exponents: bool = True
 ) -> Iterator[tuple[Tensor, slice, slice]]:
     """Blocks of -scale |x_k - y_l|² / 2 with their rows and columns, in one reused buffer.
 
-    Without y: the pairs k < l of x, and -inf for the others in a block.
+    Without y: the pairs k < l of x, and -inf for the others in a block. Where the products could
+    err by what shows in an exponent differences are taken instead.
     """
     left, right = _augmented(x, y, scale)
-    # The product errs by a few eps |x|²; where that could show, take differences instead.
-    direct = -2 * _EPS * float(torch.minimum(left[:, -1].min(), right[:, -2].min())) > 1e-10
+    direct = exponents and _shows(left, right)
     buffer = left.new_empty(_ROWS * _COLUMNS)
     others = x if y is None else y
     for i in range(0, len(x), _ROWS):
@@ -175,6 +201,17 @@ def _augmented(x: Tensor, y: Tensor | None, scale: float = 1.0) -> tuple[Tensor,
     right = left.clone() if y is None else lifted(y)
     right[:, -2:] = right[:, -2:].flip(1)
     return left, right
+
+
+def _shows(left: Tensor, right: Tensor) -> bool:
+    """Whether products of these, which err by a few eps |z|², are off by more than 1e-10."""
+    return -2 * _EPS * float(torch.minimum(left[:, -1].min(), right[:, -2].min())) > 1e-10
+
+
+def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets about their common mean."""
+    centre = (x.sum(0) + y.sum(0)) / (len(x) + len(y))
+    return x - centre, y - centre
 
 
 def _distances(x: Tensor, y: Tensor) -> Tensor:
@@ -325,7 +362,9 @@ def _group_overlap(p: _Group, q: _Group) -> float:
             "an overlap needs one space. Compare points of the same shape."
         )
     variances, axes = _summed(p, q)
-    x, y = (z if axes is None else z @ axes for z in (p.centres, q.centres))
+    x, y = p.centres, q.centres
+    if axes is not None:
+        x, y = (z @ axes for z in _centred(x, y))
     flat = variances == 0
     if bool(flat.any()):
         size = float(torch.cat([x, y, variances.sqrt()[None]]).abs().max())
@@ -338,7 +377,7 @@ def _group_overlap(p: _Group, q: _Group) -> float:
         pairs = log_pair_sum(x, y, scale=1 / float(variances[0]))
     else:
         root = variances.rsqrt()
-        pairs = log_pair_sum(x * root, y * root)
+        pairs = log_pair_sum(*(z * root for z in _centred(x, y)))
     return p.log_weight + q.log_weight + normalizer + pairs
 
 
@@ -620,16 +659,20 @@ def _cross_validated(points: Tensor) -> float:
 
 def _leave_one_out(points: Tensor, bandwidth: float) -> float:
     """Mean leave-one-out log likelihood, up to a constant."""
-    logs = [rows.logsumexp(1).sum() for rows in _other_rows(points / bandwidth)]
+    scaled = (points - points.mean(0)) / bandwidth
+    logs = [rows.logsumexp(1).sum() for rows in _other_rows(scaled)]
     return float(torch.stack(logs).sum()) / len(points) - points.shape[1] * math.log(bandwidth)
 
 
 def _other_rows(x: Tensor) -> Iterator[Tensor]:
     """Blocks of whole rows of -|x_k - x_l|²/2, with -inf at l = k."""
     left, right = _augmented(x, None)
-    step = max(1, _ROWS * _COLUMNS // len(x))
+    step, direct = max(1, _ROWS * _COLUMNS // len(x)), _shows(left, right)
     for i in range(0, len(x), step):
-        rows = torch.mm(left[i : i + step], right.T).clamp_(max=0)
+        if direct:
+            rows = _distances(x[i : i + step], x).square_().mul_(-0.5)
+        else:
+            rows = torch.mm(left[i : i + step], right.T).clamp_(max=0)
         rows.diagonal(i).fill_(-math.inf)
         yield rows
 
@@ -668,6 +711,7 @@ def coordinate_kernel_l2(
             f"each of {x.shape[1]} coordinates. Drop constant coordinates, or pass one std."
         )
     scale = scale.expand(x.shape[1])
+    x, y = _centred(x, y)
     few, many = sorted((_atoms(x, scale), _atoms(y, scale)), key=lambda atoms: -atoms.width)
     total = _self_overlap(few) + _self_overlap(many) - 2 * _cross_overlap(many, few)
     return max(total, 0.0) / x.shape[1]
@@ -962,14 +1006,16 @@ def wasserstein(generated: Points, reference: Others) -> float:
         ) from missing
     x, y = _rows("wasserstein", generated, reference)
     squares = _distances(x, y).square_().cpu().numpy()
+    unit = 2.0 ** math.frexp(float(squares.max()))[1]  # the solver has absolute tolerances
     masses = np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y))
+    squares /= unit
     cost, state = ot.emd2(masses[0], masses[1], squares, numItermax=1_000_000_000, log=True)
     if state["warning"] is not None:
         raise DataError(
             f"wasserstein: the transport between {len(x)} and {len(y)} points was not solved "
             f"({state['warning']}). Use fewer points, or sliced_wasserstein."
         )
-    return math.sqrt(max(0.0, float(cost)))
+    return math.sqrt(max(0.0, unit * float(cost)))
 
 
 def sliced_wasserstein(
@@ -1004,7 +1050,7 @@ def sliced_wasserstein(
         x.shape[1], n_projections, dtype=torch.float64, generator=generator
     ).to(x.device)
     directions /= directions.norm(dim=0)
-    u, v = _sorted_columns(x @ directions), _sorted_columns(y @ directions)
+    u, v = (_sorted_columns(z @ directions) for z in _centred(x, y))
     # Quantile functions are constant between the points i/n and j/m: integers over n m.
     n, m = len(x), len(y)
     ends = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
@@ -1039,7 +1085,7 @@ def _mean_distance(x: Tensor, y: Tensor) -> float:
     near = 1e-6 * float(
         max((x - centre).square().sum(1).max(), (y - centre).square().sum(1).max())
     )
-    for block, rows, columns in _half_squares(x, y):
+    for block, rows, columns in _half_squares(x, y, exponents=False):
         squares = block.mul_(-2)
         i, j = (squares <= near).nonzero(as_tuple=True)
         squares[i, j] = (x[rows][i] - y[columns][j]).square().sum(1)
@@ -1057,7 +1103,7 @@ def mmd(generated: Points, reference: Others, *, bandwidth: float | None = None)
         generated: n points.
         reference: m points of the same shape.
         bandwidth: by default the median distance within the pooled sample; beyond 2000 rows,
-            of evenly spaced rows of both sets, 2000 in all.
+            of rows of both sets drawn at random, 2000 in all.
 
     Returns:
         MMD, the root.
@@ -1072,16 +1118,18 @@ def mmd(generated: Points, reference: Others, *, bandwidth: float | None = None)
     width = _median_distance(x, y) if bandwidth is None else bandwidth
     if not 0 < width < math.inf:
         raise ConfigError(f"mmd: bandwidth is {width}; a finite number > 0 is accepted.")
-    x, y = x / width, y / width
-    within = sum((len(z) + 2 * math.exp(log_pair_sum(z))) / len(z) ** 2 for z in (x, y))
-    between = math.exp(log_pair_sum(x, y)) / (len(x) * len(y))
+    scale = 1 / width**2
+    within = sum(
+        (len(z) + 2 * math.exp(log_pair_sum(z, scale=scale))) / len(z) ** 2 for z in (x, y)
+    )
+    between = math.exp(log_pair_sum(x, y, scale=scale)) / (len(x) * len(y))
     return math.sqrt(max(0.0, within - 2 * between))
 
 
 def _median_distance(x: Tensor, y: Tensor) -> float:
+    """Of all rows, or of some drawn at random: rows may lie in an order, as classes in turn."""
     share = min(1.0, 2000 / (len(x) + len(y)))
-    counts = [max(1, int(share * len(z))) for z in (x, y)]
-    rows = [z[torch.arange(k) * len(z) // k] for z, k in zip((x, y), counts, strict=True)]
+    rows = [z if share == 1 else z[_drawn(len(z), max(1, int(share * len(z))))] for z in (x, y)]
     median = float(torch.pdist(torch.cat(rows)).median())
     if median == 0:
         raise DataError(
@@ -1089,6 +1137,12 @@ def _median_distance(x: Tensor, y: Tensor) -> float:
             "Pass a bandwidth."
         )
     return median
+
+
+def _drawn(n: int, count: int) -> Tensor:
+    """So many of n rows, ascending; always the same ones."""
+    order = torch.randperm(n, generator=seeds.generator(0, "median distance", n))
+    return order[:count].sort().values
 
 
 def _rows(name: str, generated: Tensor, reference: Tensor) -> tuple[Vectors, Vectors]:

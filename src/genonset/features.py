@@ -111,19 +111,32 @@ def _standardized(pool: Sequence[Tensor]) -> Map:
 
 
 def _principal(pool: Sequence[Tensor], k: int) -> Map:
-    """Equation (3); the axes are those of the triangular factor of the centred pool."""
+    """Equation (3); the axes are those of the triangular factor of the centred pool.
+
+    Singular values s of the n centred points in d coordinates count where they are larger than
+    max(n, d) eps s_max, as in numpy.linalg.matrix_rank, and than what rounding to the number type
+    they are stored in, of unit roundoff u, can have put there: u (sum of all squares)^(1/2).
+    """
     n, dim = sum(map(len, pool)), pool[0][0].numel()
-    most = min(n - 1, dim)
-    if k > most:
-        raise ConfigError(
-            f"pca:{k} asks for more components than {n} points in {dim} "
-            f"coordinates have; K can be 1 to {most}."
-        )
-    mean, _ = moments(*pool)
+    mean, variance = moments(*pool)
     triangle = mean.new_empty(0, dim)
     for rows in (rows for points in pool for rows in blocks(points)):
         triangle = torch.linalg.qr(torch.cat([triangle, rows - mean]), mode="r").R
-    axes = torch.linalg.svd(triangle, full_matrices=False).Vh[:k].T
+    _, sizes, axes = torch.linalg.svd(triangle, full_matrices=False)
+    squares = n * float((mean.square() + variance).sum())
+    stored = max((torch.finfo(x.dtype).eps for x in pool if x.is_floating_point()), default=0.0)
+    rounding = max(
+        max(n, dim) * torch.finfo(sizes.dtype).eps * float(sizes[0]),
+        stored / 2 * math.sqrt(squares),
+    )
+    rank = int((sizes > rounding).sum())
+    if k > rank:
+        raise ConfigError(
+            f"pca:{k} asks for more components than the training and held-out points span: {n} "
+            f"points in {dim} coordinates have rank {rank} about their mean. "
+            + (f"K can be 1 to {rank}." if rank else "They are all equal.")
+        )
+    axes = axes[:k].T
     return lambda x: (flatten(x) - mean) @ axes
 
 

@@ -5,12 +5,19 @@ nearest point of S:
 
     (1)  C_T:  U = #{(g, h): d(g, T) > d(h, T)} + half the ties,
                Z = (U - m n_H/2) / sqrt(m n_H (m + n_H + 1)/12)
-    (2)  authenticity = share of g with d(g, x) > d(x, T without x), x the nearest of T to g
+    (2)  authenticity = share of g with d(g, x) > d(x, x'), x the nearest of T to g and x' the
+         nearest point of T that is distinct from x: equal training points are one
     (3)  DCR share = share of g with d(g, T) < d(g, H), ties half
     (4)  precision = share of g inside any ball B(h, r_h),   r_h the distance of h to its k-th
-         other point of H;  recall the same with the sets exchanged
+         other point of H, equal ones included;  recall the same with the sets exchanged
     (5)  density = (1/k) mean number of balls B(h, r_h) that hold g
     (6)  coverage = share of h whose ball holds a sample
+
+The balls are closed: (1) of Kynkaanniemi et al. counts |g - h| <= r_h, and Naeem et al. take their
+B(h, r_h) from there. On data with ties, such as whole numbers, the open balls of code in
+circulation hold less than they should: of a set whose points repeat k times, nothing. Numbers in
+cents and in dollars have the same ties: whatever is compared here counts as equal within 1e-9 of
+its value.
 
 Z falls far below zero for copies, but also for any law narrower than the data, which copies
 nothing: (1) and (2) mix the two, and their textbook levels hold for no data set. The chance level
@@ -31,6 +38,7 @@ from genonset.errors import DataError
 from genonset.neighbors import nearest
 from genonset.tensors import Vectors
 
+TIE = 1 + 1e-9  # distances within this ratio are equal up to the rounding of what they are made of
 _BLOCK = 1 << 21  # distances in memory at a time
 
 
@@ -67,8 +75,8 @@ def rank_test(generated: Tensor, held_out: Tensor) -> RankTest:
         raise DataError(f"C_T ranks samples among held-out points; got {m} and {n}.")
     ordered = held_out.sort().values
     generated = generated.contiguous()
-    below = torch.searchsorted(ordered, generated)
-    up_to = torch.searchsorted(ordered, generated, right=True)
+    below = torch.searchsorted(ordered, generated / TIE)
+    up_to = torch.searchsorted(ordered, generated * TIE, right=True)
     u = float((below + up_to).sum()) / 2
     z = (u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)
     return RankTest(u=u, z=z, p_value=math.erfc(-z / math.sqrt(2)) / 2)
@@ -80,18 +88,18 @@ def authentic(distances: Tensor, where: Tensor, spacing: Tensor) -> Tensor:
     Args:
         distances: of each sample to its nearest training point.
         where: which training point that is.
-        spacing: distance of each training point to its nearest other one.
+        spacing: distance of each training point to the nearest one distinct from it.
 
     Reference:
         Alaa, van Breugel, Saveliev and van der Schaar 2022, ICML, section 3.3.
     """
-    return distances > spacing[where]
+    return distances > TIE * spacing[where]
 
 
 def nearer_share(to_training: Tensor, to_held_out: Tensor) -> float:
     """DCR share, equation (3); by chance n_T / (n_T + n_H)."""
-    nearer = (to_training < to_held_out).double() + (to_training == to_held_out).double() / 2
-    return float(nearer.mean())
+    nearer = (TIE * to_training < to_held_out).double() + (to_training <= TIE * to_held_out)
+    return float(nearer.mean()) / 2
 
 
 def fisher(count: int, size: int, other_count: int, other_size: int) -> float:
@@ -137,7 +145,7 @@ def manifold(generated: Vectors, reference: Vectors, *, k: int = 5) -> Manifold:
             f"Precision and recall need two points a set, got {len(generated)} and "
             f"{len(reference)}."
         )
-    real, fake = _radii(reference, k), _radii(generated, k)
+    real, fake = TIE * _radii(reference, k), TIE * _radii(generated, k)
     held = torch.zeros(len(generated))
     covered = torch.zeros(len(reference), dtype=torch.bool)
     recalled = torch.zeros(len(reference), dtype=torch.bool)
@@ -148,10 +156,10 @@ def manifold(generated: Vectors, reference: Vectors, *, k: int = 5) -> Manifold:
             reference.double(),
             compute_mode="donot_use_mm_for_euclid_dist",
         )
-        inside = among < real
+        inside = among <= real
         held[rows] = inside.sum(1).float()
         covered |= inside.any(0)
-        recalled |= (among < fake[rows][:, None]).any(0)
+        recalled |= (among <= fake[rows][:, None]).any(0)
     return Manifold(
         precision=float((held > 0).double().mean()),
         recall=float(recalled.double().mean()),

@@ -81,6 +81,7 @@ from genonset.distances import (
     energy_distance,
     kernel_delta,
     kernel_terms,
+    log_kernel_sums,
     sliced_wasserstein,
 )
 from genonset.errors import ConfigError, DataError, printable
@@ -1261,8 +1262,7 @@ def _kernel_peer(
     terms = [kernel_terms(law, x) for x in sets]
     delta = kernel_delta(terms[0], terms[1], keep_self=False)
     pool = torch.cat([training, held_out])
-    squares = torch.cdist(pool, samples, compute_mode="use_mm_for_euclid_dist").square()
-    logs = torch.logsumexp(squares / (-2 * bandwidth**2), 1)
+    logs = log_kernel_sums(pool, samples, scale=1 / bandwidth**2)
     weights = (logs - logs.max()).exp().numpy()
     units = _units(distinct(training, held_out)[1].numpy(), n, by_value)
     p_value = permutation_p_value(weights, units, n_permutations=n_permutations, seed=seed)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from genonset import datasets
@@ -172,6 +173,14 @@ def blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iter
         yield (
             f"{int(constant.sum())} columns are constant in the real data and were left out; "
             f"{int(other.any(1).sum())} samples have another value there."
+        )
+    stored = max((torch.finfo(x.dtype).eps for x in pool if x.is_floating_point()), default=0.0)
+    rounded = int(((variance > 0) & (variance.sqrt() <= 2 * stored * mean.abs())).sum())
+    if features == "standardized" and rounded:
+        yield (
+            f"{rounded} columns vary in the last digits alone that their number type holds; "
+            "standardized, this noise of rounding weighs as much as any column: round them, or "
+            "leave them out."
         )
 
 
