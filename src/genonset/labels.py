@@ -157,20 +157,29 @@ FALSE_DISCOVERIES = 0.1
 """Expected share of false ones among the training points that are called copied, at most."""
 
 
+def expected_false(n_other: int, n_training: int, n_held_out: int) -> float:
+    """V n_T/n_H + c of (6): training points with a sample within the scale by chance.
+
+    Args:
+        n_other: V, distinct held-out points with a sample within the scale.
+        n_training, n_held_out: numbers of distinct points of either set alone.
+    """
+    if not (n_training and n_held_out):
+        return math.inf
+    part = n_training / (n_training + n_held_out)
+    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
+    return n_other * n_training / n_held_out + float((v * part**v).max())
+
+
 def discoveries_allowed(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> bool:
     """Whether (6) lets the samples near R training and V held-out points be flagged.
 
     Args:
         n_mine: R, distinct training points with a sample within the scale.
-        n_other: V, distinct held-out points with one.
-        n_training, n_held_out: numbers of distinct points of either set alone.
+        n_other, n_training, n_held_out: as in `expected_false`.
     """
-    if not n_held_out:
-        return False
-    part = n_training / (n_training + n_held_out)
-    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
-    chance = float((v * part**v).max())
-    return n_other * n_training / n_held_out + chance <= FALSE_DISCOVERIES * n_mine * ROUNDING
+    chance = expected_false(n_other, n_training, n_held_out)
+    return chance <= FALSE_DISCOVERIES * n_mine * ROUNDING
 
 
 def most_false(n_mine: int, n_other: int, n_training: int, n_held_out: int) -> int:

@@ -41,7 +41,8 @@ at the R points are flagged if `copying` rejects and
 where c, 1/2 at equal sizes, is what chance puts beside no held-out point at all: the expected
 share of false ones among the flagged points is then below 1/10. With X hypergeometric, the number
 of training points among v of the N, at most the largest v_T with P(X >= v_T | v = v_T + V) > 0.05
-of the R are false with 95 % confidence. A sample at distance s has the p-value
+of the R are false with 95 % confidence. Samples identical to a training point are named whatever
+the test says, and said to be no more than that. A sample at distance s has the p-value
 
     (7)  (1 + number of held-out points that have a sample of theirs within s) / (1 + n_H)
 
@@ -106,6 +107,7 @@ from genonset.labels import (
     LabelTest,
     copying_power,
     discoveries_allowed,
+    expected_false,
     label_test,
     most_false,
     permutation_p_value,
@@ -115,7 +117,7 @@ from genonset.labels import (
 from genonset.neighbors import Points, as_rows, distinct, nearest
 from genonset.tensors import Vectors, taken
 from genonset.views import Views
-from genonset.words import blind_spots, notes, reasons, sentence
+from genonset.words import blind_spots, copies_searched, notes, reasons, sentence
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
@@ -468,7 +470,7 @@ def audit(
     if views is not None and copied.flagged:
         copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
-    background = search.background(copied.flagged)
+    background = search.background(copied.controlled)
     strength = search.power(background, significance, seed, curve=power)
     found: Regime = "undecided"
     if quality.control is not None:
@@ -481,6 +483,7 @@ def audit(
             significance=significance,
         )
     facts = {name: describe(points) for name, points in sets.items()}
+    searched = copies_searched(facts["training"].shape, features, robust)
     duplicates = search.duplicates
     held_out_copies = search.held_out_copies
     blind = duplicates.overlap or held_out_copies == len(rows["generated"])
@@ -491,7 +494,9 @@ def audit(
         sentence=sentence(
             found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
         ),
-        reasons=tuple(reasons(copied, bias, quality, strength, significance, search.gap)),
+        reasons=tuple(
+            reasons(copied, bias, quality, strength, significance, search.gap, searched)
+        ),
         notes=(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
@@ -754,25 +759,29 @@ class _Search:
     # Copying and train bias
 
     def copying(self, significance: float, n_permutations: int, seed: int) -> Copying:
-        distances, where = self.nearer
+        _, where = self.nearer
         near = self.near
         p_value = near_held_out = None
-        flagged: tuple[Flagged, ...] = ()
-        at_least = 0
+        controlled, at_least = torch.zeros_like(near), 0
+        hits = self._hits(near, where)
         if self.pool is not None:
             p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
             near_held_out = int((near & self.in_held_out[where]).sum())
-            if p_value <= significance * ROUNDING:
-                flagged, at_least = self._flagged(near, distances, where)
+            if p_value <= significance * ROUNDING and discoveries_allowed(*hits):
+                controlled = near & (self.in_training & ~self.in_held_out)[where]
+                at_least = hits[0] - most_false(*hits)
         samples, control = self.gap_shares()
         inner = self.training_spacing[self.drawn]
         inner = self._is_near(inner[:, 0], inner[:, -1])
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
-            flagged=flagged,
+            flagged=self._flagged(controlled),
             at_least=at_least,
-            identical=self.identical,
+            points_training=hits[0] if self.pool else None,
+            points_held_out=hits[1] if self.pool else None,
+            points_by_chance=expected_false(*hits[1:]) if self.pool else None,
+            identical=int(self.identical.sum()),
             near_training=near_training,
             near_held_out=near_held_out,
             scale=self.scale,
@@ -787,8 +796,8 @@ class _Search:
         )
 
     @property
-    def identical(self) -> int:
-        """Samples that equal a training point, number for number."""
+    def identical(self) -> Tensor:
+        """Which samples equal a training point, number for number."""
         return self._identical(self.first[:, 0], self.nearest_training)
 
     @property
@@ -796,12 +805,14 @@ class _Search:
         """Samples that equal a held-out point."""
         if self.to_held_out is None or self.nearest_held_out is None:
             return 0
-        return self._identical(self.to_held_out, self.nearest_held_out)
+        return int(self._identical(self.to_held_out, self.nearest_held_out).sum())
 
-    def _identical(self, distances: Tensor, where: Tensor) -> int:
+    def _identical(self, distances: Tensor, where: Tensor) -> Tensor:
         """A flipped image has distance 0 in a robust search, and is not identical."""
-        at = (distances == 0).nonzero()[:, 0]
-        return int((self.rows["generated"][at] == self.points.rows(where[at])).all(1).sum())
+        found = distances == 0
+        at = found.nonzero()[:, 0]
+        found[at] = (self.rows["generated"][at] == self.points.rows(where[at])).all(1)
+        return found
 
     def gap_shares(self) -> tuple[Estimate, Estimate | None]:
         """Equation (4) for the samples and for held-out points, near twins counted once."""
@@ -831,31 +842,35 @@ class _Search:
         _, first = np.unique(group, return_index=True)
         return keep.fill_(False).index_fill_(0, torch.from_numpy(first), True)
 
-    def _flagged(
-        self, near: Tensor, distances: Tensor, where: Tensor
-    ) -> tuple[tuple[Flagged, ...], int]:
-        """The samples of (6) with the p-values of (7), and how many points at least are copied."""
-        assert self.pool is not None
+    def _hits(self, near: Tensor, where: Tensor) -> tuple[int, int, int, int]:
+        """R and V of (6), and the numbers of points they are among."""
         mine = self.in_training & ~self.in_held_out
         other = self.in_held_out & ~self.in_training
         hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
-        n_mine, n_other = int((hit & mine).sum()), int((hit & other).sum())
-        sizes = int(mine.sum()), int(other.sum())
-        if not n_mine or not discoveries_allowed(n_mine, n_other, *sizes):
-            return (), 0
-        chosen = (near & mine[where]).nonzero()[:, 0]
+        return (
+            int((hit & mine).sum()), int((hit & other).sum()), int(mine.sum()), int(other.sum())
+        )  # fmt: skip
+
+    def _flagged(self, controlled: Tensor) -> tuple[Flagged, ...]:
+        """The samples of (6) and those identical to training points, with the p-values of (7)."""
+        identical, distances = self.identical, self.first[:, 0]
+        chosen = (controlled | identical).nonzero()[:, 0]
         chosen = chosen[distances[chosen].argsort(stable=True)]
         p_values = self.sample_p_values(distances)
-        training_row = _first_rows(self.pool.member[: self.pool.n_training], len(mine))
+        member, where = self.points.member, self.nearest_training
+        training_row = _first_rows(member[: self.points.n_training], len(self.in_training))
         return tuple(
             Flagged(
                 index=int(i),
                 nearest=int(training_row[where[i]]),
                 distance=float(distances[i]),
-                p_value=float(p_values[i]),
+                p_value=float(p_values[i]) if self.pool else None,
+                controlled=bool(controlled[i]),
+                identical=bool(identical[i]),
+                in_held_out=bool(self.in_held_out[where[i]]),
             )
             for i in chosen
-        ), n_mine - most_false(n_mine, n_other, *sizes)
+        )
 
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
@@ -1021,8 +1036,11 @@ def _with_changes(
     flagged: Sequence[Flagged], rows: Mapping[str, Tensor], views: Views
 ) -> tuple[Flagged, ...]:
     samples = rows["generated"][[f.index for f in flagged]]
-    changes = views.changes(samples, rows["training"][[f.nearest for f in flagged]])
-    return tuple(replace(f, change=c) for f, c in zip(flagged, changes, strict=True))
+    points = rows["training"][[f.nearest for f in flagged]]
+    changes = views.changes(samples, points, rows["training"])
+    return tuple(
+        replace(f, change=c.sentence, details=c) for f, c in zip(flagged, changes, strict=True)
+    )
 
 
 SEARCHED = 10_000
