@@ -47,7 +47,7 @@ square of p explain. The sample is *possibly a mixture* with another image where
 g being the same for all channels, and r what is left if it is not, and not in one place; or where
 another image p' is known that explains it,
 
-    (6)  q = g p + h p' + b + r',    g < 0.95 without p',    g, h > 0,    |r'|² < |r|² / 10 .
+    (6)  q = g p + h p' + b + r',    g, h > 0,    |r'|² < |r|² / 10 .
 """
 
 import functools
@@ -178,7 +178,8 @@ class Change:
         if self.mixture:
             yield "possibly a mixture with another image"
         if self.share is not None:
-            yield f"{self.gains[0]:.2f} of this one and {self.share:.2f} of training row {self.partner}"
+            other = f"{self.share:.2f} of training row {self.partner}"
+            yield f"{self.gains[0]:.2f} of this one and {other}"
         elif self.gains:
             several = len(self.gains) > 1
             yield f"gain{'s by channel' * several} {_listed(self.gains, '.2f')}"
@@ -424,7 +425,7 @@ def _shared_gain(x: Tensor, y: Tensor) -> tuple[float, Tensor]:
 def _may_be_mixed(x: Tensor, y: Tensor) -> bool:
     """Whether there is something left for another image to explain."""
     gain, rest = _shared_gain(x, y)
-    return 0 < gain < MIXED and float(rest.square().sum()) > VISIBLE**2 * _contrast(x)
+    return gain > 0 and float(rest.square().sum()) > VISIBLE**2 * _contrast(x)
 
 
 def _mixtures(x: Tensor, y: Tensor, blocks: Iterable[Tensor]) -> Iterator[dict[str, Any]]:

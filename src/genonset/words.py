@@ -181,7 +181,7 @@ def naming(copied: Copying, significance: float) -> Iterator[str]:
         more = "more " if chosen else ""
         yield (
             f"{len(alone)} {more}samples are named because they are identical to training "
-            f"points{also}, whatever the tests say."
+            f"points{also}."
         )
     if not chosen and copied.near_training:
         near = copied.near_training - copied.identical
@@ -197,10 +197,10 @@ def _why_none(copied: Copying, significance: float) -> str:
     if copied.points_by_chance is None or math.isinf(copied.points_by_chance):
         return "no held-out point is left that is not a training point as well"
     return (
-        f"of the {copied.points_training} training points that have such a sample, up to "
-        f"{copied.points_by_chance:.2g} are expected by chance, judged by the "
-        f"{copied.points_held_out} held-out points that have one; samples are flagged where that "
-        "is at most one point in ten"
+        f"{copied.points_training} points of the training set alone have such a sample, and "
+        f"{copied.points_held_out} of the held-out set alone, so up to "
+        f"{copied.points_by_chance:.2g} of the {copied.points_training} are expected by chance; "
+        "samples are flagged where that is at most one point in ten"
     )
 
 
