@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 import genonset
 from genonset import seeds
@@ -22,6 +23,10 @@ def rows(images):
 
 def plain(shape):
     return Views(shape=shape, onto=rows)
+
+
+def said(views, samples, points):
+    return [change.sentence for change in views.changes(rows(samples), rows(points))]
 
 
 def enlarged(image, window):
@@ -61,7 +66,7 @@ def test_coarse_coordinates_of_windows_are_those_of_the_enlarged_images(shape):
     one, two = (v.nearest(rows(images), rows(images.flip(0)), 3) for v in (views, drawn))
     assert torch.equal(one[1], two[1])
     torch.testing.assert_close(one[0], two[0], rtol=1e-9, atol=1e-7)
-    assert views.changes(rows(images), rows(images.flip(-1))) == ["flipped left-right"] * 4
+    assert said(views, images, images.flip(-1)) == ["flipped left-right"] * 4
 
 
 def test_ties_go_by_rank_and_points_without_rank_are_left_out():
@@ -103,15 +108,21 @@ def test_what_was_done_is_said(words):
     points = gaussian(4, 1, 8, 8)
     views = Views(shape=(1, 8, 8), onto=coordinates([points], "normalized"))
     samples = CHANGES[words](points)
-    assert views.changes(rows(samples), rows(points)) == [words] * 4
+    assert said(views, samples, points) == [words] * 4
 
 
 def test_a_crop_is_said():
     points = gaussian(1, 3, 16, 16)
     part = points[..., 1:15, 1:15]
     sample = torch.nn.functional.interpolate(part, (16, 16), mode="bilinear")
-    words = plain((3, 16, 16)).changes(rows(sample), rows(points))
-    assert words == ["cropped to 14 x 14 pixels from row 1, column 1"]
+    (found,) = plain((3, 16, 16)).changes(rows(sample), rows(points))
+    assert found.sentence == "cropped to 14 x 14 pixels from row 1, column 1"
+    assert (found.crop, found.shift, found.flip, found.remaining) == (
+        (1, 1, 14, 14),
+        (0, 0),
+        "",
+        0,
+    )
 
 
 def tinted(x):
@@ -142,14 +153,88 @@ COLOUR = {
 def test_what_was_done_to_a_colour_image_is_said(words):
     points = gaussian(3, 3, 16, 16)
     views = Views(shape=(3, 16, 16), onto=coordinates([points], "normalized"))
-    found = views.changes(rows(COLOUR[words](points)), rows(points))
+    found = said(views, COLOUR[words](points), points)
     assert set(found) <= {words, words.replace("10%", "9%")}
 
 
 def test_a_constant_image_has_no_gain():
     flat = torch.ones(1, 1, 4, 4)
     views = Views(shape=(1, 4, 4), onto=coordinates([flat], "lowpass"))
-    assert views.changes(rows(2 * flat), rows(flat)) == ["as it is"]
+    assert said(views, 2 * flat, flat) == ["as it is"]
+
+
+def test_what_was_done_is_told_part_by_part():
+    points = gaussian(3, 3, 16, 16)
+    gain, offset = points.new_tensor([1.1, 0.9, 0.7]), points.new_tensor([0.0, 0.2, 0.4])
+    samples = gain[:, None, None] * points.roll((-1, 1), (-2, -1)) + offset[:, None, None]
+    samples = samples.flip(-2) + 0.05 * gaussian(1, 3, 3, 16, 16)[0]
+    views = Views(shape=(3, 16, 16), onto=coordinates([points], "normalized"))
+    for sample, change in zip(samples, views.changes(rows(samples), rows(points)), strict=True):
+        assert (change.flip, change.shift, change.crop) == ("flipped upside down", (-1, 1), None)
+        assert change.gains == pytest.approx(gain.tolist(), abs=0.03)
+        assert change.offsets == pytest.approx(offset.tolist(), abs=0.03)
+        assert change.remaining == pytest.approx(0.05 / float(sample.std()), rel=0.25)
+        assert not change.mixture
+        assert (change.place, change.partner) == (None, None)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-12, 1e9])
+def test_the_view_that_is_told_does_not_depend_on_the_unit(unit):
+    points = unit * gaussian(4, 1, 8, 8)
+    assert said(plain((1, 8, 8)), points.roll(1, -1), points) == ["shifted 1 right"] * 4
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Eighty digits of 8 x 8 pixels, and the views that see them as a robust audit does."""
+    images = torch.from_numpy(load_digits().images[:80, None] / 8 - 1)
+    return images, Views(shape=(1, 8, 8), onto=coordinates([images], "lowpass"))
+
+
+@pytest.mark.parametrize("weight", [0.4, 0.5, 0.6])
+def test_both_images_of_a_mixture_and_their_shares_are_told(digits, weight):
+    """Each digit with the one 40 rows on, where the two are nearest as they stand."""
+    images, views = digits
+    blends = weight * images[:40] + (1 - weight) * images[40:]
+    found = views.changes(rows(blends), rows(images[:40]), rows(images))
+    straight = [k for k, c in enumerate(found) if not (c.crop or c.flip or any(c.shift))]
+    assert len(straight) >= 15
+    for k in straight:
+        assert found[k].sentence == (
+            f"possibly a mixture with another image, {weight:.2f} of this one and "
+            f"{1 - weight:.2f} of training row {40 + k}"
+        )
+        assert found[k].partner == 40 + k
+        assert found[k].gains == pytest.approx([weight])
+        assert found[k].share == pytest.approx(1 - weight)
+
+
+def test_mixtures_with_images_that_are_not_known_are_told_by_what_is_left(digits):
+    images, views = digits
+    found = views.changes(rows((images[:40] + images[40:]) / 2), rows(images[:40]))
+    mixed = [change for change in found if change.mixture]
+    assert len(mixed) >= 25
+    for change in mixed:
+        assert change.sentence.count("possibly a mixture with another image, gain 0.") == 1
+        assert "offset" not in change.sentence
+        assert change.remaining > 0.25
+
+
+NO_MIXTURES = {
+    "less contrast": lambda x: 0.5 * x + 0.1,
+    "less contrast, 8 bits": lambda x: ((0.5 * x + 0.1) * 127.5).round() / 127.5,
+    "less contrast, noise": lambda x: 0.5 * x + 0.1 * gaussian(*x.shape),
+    "blurred": lambda x: torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+    "developed again": lambda x: (1 + x).square() / 2 - 1,
+}
+
+
+@pytest.mark.parametrize("kind", NO_MIXTURES)
+def test_changed_copies_are_no_mixtures(digits, kind):
+    images, views = digits
+    samples = NO_MIXTURES[kind](images[:40])
+    found = views.changes(rows(samples), rows(images[:40]), rows(images))
+    assert sum(change.mixture for change in found) <= 1
 
 
 def test_exchanging_the_labels_exchanges_what_is_found():

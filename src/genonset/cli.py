@@ -458,7 +458,7 @@ def audit(
     generated: Annotated[Path, typer.Argument(help="A folder of images, an array or a table.")],
     training: Annotated[Path, typer.Option(help="What the model was fitted to.")],
     held_out: Annotated[
-        Path | None, typer.Option(help="Data of the same source that it was not fitted to.")
+        Path | None, typer.Option(help="Data of the same source that neither fitted nor chose it.")
     ] = None,
     features: Annotated[
         str | None,
@@ -504,7 +504,7 @@ def audit(
 ) -> None:
     """Are these samples copies of that training set? A verdict, and the pictures to prove it."""
     from genonset.findings import REGIMES
-    from genonset.report import point_name, write_flagged, write_report
+    from genonset.report import point_name, write_flagged, write_kept, write_report
     from genonset.verdict import audit_files
 
     accepted = (*REGIMES, "identical")
@@ -530,17 +530,23 @@ def audit(
         )
     folder = out or Path("runs") / "audit"
     page = write_report(verdict, folder / "report.html")
-    table = write_flagged(verdict, folder / "flagged.csv")
+    named = write_flagged(verdict, folder / "flagged.csv")
+    kept = write_kept(verdict, folder / "kept.csv")
     if as_json:
-        whole: dict[str, Any] = verdict.to_dict() | {"report": str(page), "flagged": str(table)}
+        whole: dict[str, Any] = verdict.to_dict() | {
+            "report": str(page),
+            "flagged": str(named),
+            "kept": str(kept),
+        }
         for one in whole["copying"]["flagged"]:
             one["sample"] = point_name(verdict, "generated", one["index"])
             one["training"] = point_name(verdict, "training", one["nearest"])
         _print_json(whole)
     else:
         _tell_verdict(verdict)
-        if verdict.copying.flagged:
-            _say(f"Flagged samples, by name: {table}")
+        n_named = len(verdict.copying.flagged)
+        _say(f"Named, {n_named} samples: {named}")
+        _say(f"All others, {verdict.inputs['generated'].n - n_named}: {kept}")
         _say(f"Report: {page}\n{_next_audit(verdict, plan)}")
     found = {verdict.verdict, *(["identical"] if verdict.copying.identical else [])}
     if found.intersection(fail_on or ()):
@@ -563,7 +569,10 @@ def _tell_verdict(verdict: "Verdict") -> None:
 
 def _next_audit(verdict: "Verdict", planned: bool) -> str:
     if "held_out" not in verdict.inputs:
-        return "Next: train on a random half, and pass the other half as --held-out."
+        return (
+            "Next: train on a random half, and pass the other half as --held-out; other ways are "
+            "in docs/no-held-out.md."
+        )
     from genonset.words import UNSEEN
 
     if UNSEEN in verdict.notes:

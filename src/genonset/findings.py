@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genonset.estimates import percent
 from genonset.labels import Units
+from genonset.views import Change
 
 Regime = Literal["copying", "train-biased", "poor", "generalizing", "undecided"]
 REGIMES: tuple[str, ...] = get_args(Regime)
@@ -16,19 +17,35 @@ REGIMES: tuple[str, ...] = get_args(Regime)
 
 @dataclass(frozen=True, kw_only=True)
 class Flagged:
-    """A sample at near-duplicate distance of a training point, equations (6) and (7).
+    """A sample that is named: a near-duplicate by (6) and (7), or identical to a training point.
 
     Attributes:
         index, nearest: which sample and which training point.
-        distance, p_value: between the two, and (7) at that distance.
+        distance, p_value: between the two, and (7) at that distance; None without a held-out set.
         change: what was done to the point, as a robust search found it; None of any other.
+        details: the same, part by part.
+        controlled: whether (6) names it: of the points of these at most 1/10 are false ones, in
+            expectation. The others are named because they are identical.
+        identical: whether it equals the training point, number for number.
+        in_held_out: whether a held-out point equals the training point as well.
     """
 
     index: int
     nearest: int
     distance: float
-    p_value: float
+    p_value: float | None
     change: str | None = None
+    details: Change | None = None
+    controlled: bool = True
+    identical: bool = False
+    in_held_out: bool = False
+
+    @property
+    def why(self) -> str:
+        """Why it is named, in a word or two."""
+        if not self.identical:
+            return "near-duplicate"
+        return "identical" + ", as is a held-out point" * self.in_held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +54,11 @@ class Copying:
 
     Attributes:
         p_value: of the label test of near samples, exact.
-        flagged: the samples found, nearest first; at most 1/10 of their points are false ones, in
-            expectation.
-        at_least: so many of the flagged training points are copied, with 95 % confidence.
+        flagged: the samples that are named, nearest first: those of (6) and all identical ones.
+        at_least: so many of the training points named by (6) are copied, with 95 % confidence.
+        points_training, points_held_out: R and V of (6): distinct points of one set alone that
+            have a near-duplicate.
+        points_by_chance: how many of the R are expected by chance, the left side of (6) times R.
         identical: samples equal to a training point, number for number.
         near_training, near_held_out: samples that are near-duplicates in either set, by the scale
             (3) or the gap ratio (8).
@@ -57,6 +76,9 @@ class Copying:
     p_value: float | None
     flagged: tuple[Flagged, ...]
     at_least: int
+    points_training: int | None
+    points_held_out: int | None
+    points_by_chance: float | None
     identical: int
     near_training: int
     near_held_out: int | None
@@ -68,6 +90,11 @@ class Copying:
     chance: float
     chance_of: str
     leave_one_out_p_value: float
+
+    @property
+    def controlled(self) -> tuple[Flagged, ...]:
+        """The samples named by (6)."""
+        return tuple(f for f in self.flagged if f.controlled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +238,7 @@ class Evidence:
         p_values: of each sample at its distance to the training set, equation (7).
         control: distances of held-out points to the training set; of training points to one
             another if there are none.
-        background: for each point of the pool how many samples, those flagged left out, are within
+        background: for each point of the pool how many samples, those of (6) left out, are within
             the scale of it.
         units: what the label tests permute; None without a held-out set.
         member: for each row of the pool its distinct point.

@@ -332,20 +332,29 @@ FALSE_DISCOVERIES = 0.1
 """Expected share of false ones among the training points that are called copied, at most."""
 
 
+def expected_false(n_other: int, odds: float) -> float:
+    """V o + c of (6): training points with a sample within the scale by chance.
+
+    Args:
+        n_other: V, distinct held-out points with a sample within the scale.
+        odds: o, with which a point that was not copied is a training point; of several the
+            largest.
+    """
+    if not odds < math.inf:
+        return math.inf
+    part = odds / (1 + odds)
+    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
+    return n_other * odds + float((v * part**v).max())
+
+
 def discoveries_allowed(n_mine: int, n_other: int, odds: float) -> bool:
     """Whether (6) lets the samples near R training and V held-out points be flagged.
 
     Args:
         n_mine: R, distinct training points with a sample within the scale.
-        n_other: V, distinct held-out points with one.
-        odds: with which a point that was not copied is a training point, the largest among them.
+        n_other, odds: as in `expected_false`.
     """
-    if not odds < math.inf:
-        return False
-    part = odds / (1 + odds)
-    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
-    chance = float((v * part**v).max())
-    return n_other * odds + chance <= FALSE_DISCOVERIES * n_mine * ROUNDING
+    return expected_false(n_other, odds) <= FALSE_DISCOVERIES * n_mine * ROUNDING
 
 
 def most_false(n_mine: int, n_other: int, odds: float, n_points: int) -> int:

@@ -46,6 +46,7 @@ from genonset.sources import Source
 from genonset.spec import Measurement, label
 from genonset.store import Record, Results
 from genonset.tensors import extent, flatten
+from genonset.views import Change
 
 Setting = Mapping[str, Any]
 
@@ -89,9 +90,15 @@ def write_page(name: str, context: Mapping[str, Any], path: Path) -> None:
     """Fill a template of the package and write the page."""
     home = resources.files("genonset")
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    page.filters["breakable"] = breakable
     template = page.from_string(home.joinpath(name).read_text("utf-8"))
     style = Markup(home.joinpath("page.css").read_text("utf-8"))
     write_file(path, template.render(context, style=style, versions=versions()).encode())
+
+
+def breakable(name: str) -> Markup:
+    """A file name that a page may break after its separators, rather than anywhere."""
+    return Markup(re.sub(r"([/\\_.-])", r"\1<wbr/>", str(escape(name))))
 
 
 def _context(results: Results, drawn: list[Drawn], seconds: float | None) -> dict[str, Any]:
@@ -669,7 +676,7 @@ def _audit_facts(verdict: Verdict) -> list[tuple[str, str]]:
     if copied.p_value is not None:
         facts += [
             ("p, copying", p_text(copied.p_value)),
-            ("samples flagged", str(len(copied.flagged))),
+            ("samples flagged", str(len(copied.controlled))),
             ("p, train bias", p_text(bias.p_value)),
         ]
     facts.append(("identical to training", str(copied.identical)))
@@ -687,27 +694,100 @@ def _worst_first(verdict: Verdict) -> list[int]:
 
 
 def _flagged(verdict: Verdict) -> Iterator[dict[str, str]]:
-    """Every flagged sample by name, and what it copies."""
+    """Every sample that is named, and what it copies."""
     for f in verdict.copying.flagged:
         yield {
             "sample": point_name(verdict, "generated", f.index),
             "training": point_name(verdict, "training", f.nearest),
-            "distance": f"{f.distance:.4g}",
-            "p_value": p_text(f.p_value),
+            "distance": f"{f.distance:.6g}",
+            "p_value": "" if f.p_value is None else p_text(f.p_value),
+            "why": f.why,
             "change": f.change or "",
+            **_parts(verdict, f.details),
         }
 
 
+def _parts(verdict: Verdict, change: Change | None) -> dict[str, str]:
+    """What was done, a column each; empty where nothing was, or no robust search looked for it."""
+    if change is None:
+        return dict.fromkeys(PARTS, "")
+    mixed = change.partner
+    return {
+        "flip": change.flip,
+        "shift": _spaced(change.shift) if any(change.shift) else "",
+        "crop": _spaced(change.crop or ()),
+        "gain": _spaced(change.gains),
+        "offset": _spaced(change.offsets),
+        "remaining_difference": f"{change.remaining:.3g}",
+        "mixed_with": "" if mixed is None else point_name(verdict, "training", mixed),
+    }
+
+
+PARTS = ("flip", "shift", "crop", "gain", "offset", "remaining_difference", "mixed_with")
+
+
+def _spaced(values: Iterable[float]) -> str:
+    return " ".join(f"{round(v, 9) + 0.0:.4g}" for v in values)
+
+
 def write_flagged(verdict: Verdict, path: str | Path) -> Path:
-    """Write the flagged samples of an audit as CSV, nearest first: one line each, by name.
+    """Write the samples that are named as CSV, nearest first: one line each.
+
+    Columns: sample, training image, their distance, the p-value of the sample, why it is named,
+    what was done in words, and the same in parts: flip; shift, pixels down and right; crop, the
+    top, left, height and width of the part of the training image; gain and offset, one or one a
+    channel; the difference that remains, in units of the contrast; and the other image of a
+    mixture.
 
     Raises:
         StoreError: if it cannot be written.
     """
+    columns = ("sample", "training", "distance", "p_value", "why", "change", *PARTS)
+    return _write_table(path, columns, _flagged(verdict))
+
+
+def write_kept(verdict: Verdict, path: str | Path) -> Path:
+    """Write the samples that are not named as CSV, in their order: one line each.
+
+    Columns: sample, nearest training point, distance, nearest held-out point, distance, p-value.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    return _write_table(path, KEPT, _kept(verdict))
+
+
+KEPT = ("sample", "training", "distance", "held_out", "held_out_distance", "p_value")
+
+
+def _kept(verdict: Verdict) -> Iterator[dict[str, str]]:
+    evidence, named = verdict.evidence, {f.index for f in verdict.copying.flagged}
+    training, to_training = evidence.nearest_training.tolist(), evidence.to_training.tolist()
+    for k in range(len(to_training)):
+        if k in named:
+            continue
+        row = {
+            "sample": point_name(verdict, "generated", k),
+            "training": point_name(verdict, "training", training[k]),
+            "distance": f"{to_training[k]:.6g}",
+        }
+        if evidence.to_held_out is not None and evidence.nearest_held_out is not None:
+            near = int(evidence.nearest_held_out[k])
+            row |= {
+                "held_out": point_name(verdict, "held_out", near),
+                "held_out_distance": f"{float(evidence.to_held_out[k]):.6g}",
+                "p_value": p_text(float(evidence.p_values[k])),
+            }
+        yield row
+
+
+def _write_table(
+    path: str | Path, columns: Sequence[str], lines: Iterable[Mapping[str, str]]
+) -> Path:
     path, text = Path(path), io.StringIO()
-    rows = csv.DictWriter(text, ["sample", "training", "distance", "p_value", "change"])
+    rows = csv.DictWriter(text, columns)
     rows.writeheader()
-    rows.writerows(_flagged(verdict))
+    rows.writerows(lines)
     write_file(path, text.getvalue().encode())
     return path
 
@@ -715,7 +795,7 @@ def write_flagged(verdict: Verdict, path: str | Path) -> Path:
 def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]:
     """One entry a sample: it, its neighbours, their distances, its p-value."""
     evidence = verdict.evidence
-    flagged = {f.index: f.change for f in verdict.copying.flagged}
+    flagged = {f.index: f for f in verdict.copying.flagged}
     picture = _painter(evidence.sets)
     for k in worst:
         parts: list[tuple[str, int, float | None]] = [("generated", k, None)]
@@ -726,8 +806,8 @@ def _gallery(verdict: Verdict, worst: Sequence[int]) -> Iterator[dict[str, Any]]
             near = int(evidence.nearest_held_out[k])
             parts.append(("held_out", near, float(evidence.to_held_out[k])))
         yield {
-            "flagged": k in flagged,
-            "change": flagged.get(k),
+            "flagged": flagged[k].why if k in flagged else None,
+            "change": flagged[k].change if k in flagged else None,
             "p_value": p_text(float(evidence.p_values[k])) if len(parts) > 2 else None,
             "parts": [
                 {

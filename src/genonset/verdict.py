@@ -41,7 +41,8 @@ at the R points are flagged if `copying` rejects and
 where c, 1/2 at equal sizes, is what chance puts beside no held-out point at all: the expected
 share of false ones among the flagged points is then below 1/10. With X hypergeometric, the number
 of training points among v of the N, at most the largest v_T with P(X >= v_T | v = v_T + V) > 0.05
-of the R are false with 95 % confidence. A sample at distance s has the p-value
+of the R are false with 95 % confidence. Samples identical to a training point are named whatever
+the test says, and said to be no more than that. A sample at distance s has the p-value
 
     (7)  (1 + number of held-out points that have a sample of theirs within s) / (1 + n_H)
 
@@ -120,6 +121,7 @@ from genonset.labels import (
     copying_power,
     dealt,
     discoveries_allowed,
+    expected_false,
     most_false,
     parts_of_one,
     permutation_p_value,
@@ -131,7 +133,7 @@ from genonset.neighbors import Points, as_rows, distinct, first_rows, nearest
 from genonset.overlap import unshared
 from genonset.tensors import Vectors, extent, taken
 from genonset.views import Views
-from genonset.words import blind_spots, notes, reasons, sentence
+from genonset.words import blind_spots, copies_searched, notes, reasons, sentence
 
 NEAR_DUPLICATE_QUANTILE = 0.05
 NEAR_DUPLICATE_FRACTION = 1 / 3
@@ -571,11 +573,12 @@ def audit(
         search.train_bias(n_permutations, seed),
     )
     quality, peers = search.quality(seed), search.peers(n_permutations, seed)
-    evidence = search.evidence(sets, search.background(copied.flagged))
+    evidence = search.evidence(sets, search.background(copied.controlled))
     strength = search.power(evidence, significance, seed, curve=power)
     if kept is not None:
         evidence = kept.evidence(evidence)
         copied = replace(copied, flagged=kept.flagged(copied.flagged))
+    copied = replace(copied, flagged=_with_identical(copied.flagged, search.equal, evidence))
     if views is not None and copied.flagged:
         copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
     found: Regime = "undecided"
@@ -591,6 +594,7 @@ def audit(
     duplicates = search.duplicates if kept is None else replace(search.duplicates, overlap=0)
     held_out_copies = search.equal.held_out_copies
     blind = duplicates.overlap or search.n_shared or held_out_copies == len(rows["generated"])
+    searched = copies_searched(facts["training"].shape, features, robust)
     if blind and found in ("poor", "generalizing"):
         found = "undecided"  # points of both sets, or samples held out, hide copies from the tests
     return Verdict(
@@ -598,7 +602,9 @@ def audit(
         sentence=sentence(
             found, copied, bias, quality, strength, facts, duplicates.overlap, held_out_copies
         ),
-        reasons=tuple(reasons(copied, bias, quality, strength, significance, search.gap)),
+        reasons=tuple(
+            reasons(copied, bias, quality, strength, significance, search.gap, searched)
+        ),
         notes=(
             *notes(facts, duplicates, held_out_copies),
             *blind_spots(sets, features, robust),
@@ -907,22 +913,26 @@ class _Search:
     # Copying and train bias
 
     def copying(self, significance: float, n_permutations: int, seed: int) -> Copying:
-        distances, where = self.nearer
+        _, where = self.nearer
         near = self.near
         p_value = near_held_out = None
-        flagged: tuple[Flagged, ...] = ()
-        at_least = 0
+        controlled, at_least = torch.zeros_like(near), 0
+        hits = self._hits(near, where)
         if self.pool is not None:
             p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
             near_held_out = int((near & self.in_held_out[where]).sum())
-            if p_value <= significance * ROUNDING:
-                flagged, at_least = self._flagged(near, distances, where)
+            if p_value <= significance * ROUNDING and discoveries_allowed(*hits[:3]):
+                controlled = near & (self.in_training & ~self.in_held_out)[where]
+                at_least = hits[0] - most_false(*hits)
         samples, control = self.gap_shares()
         near_training = int((near & self.in_training[where]).sum())
         return Copying(
             p_value=p_value,
-            flagged=flagged,
+            flagged=self._flagged(controlled),
             at_least=at_least,
+            points_training=hits[0] if self.pool else None,
+            points_held_out=hits[1] if self.pool else None,
+            points_by_chance=expected_false(*hits[1:3]) if self.pool else None,
             identical=self.equal.identical,
             near_training=near_training,
             near_held_out=near_held_out,
@@ -978,22 +988,26 @@ class _Search:
         _, first = np.unique(group.numpy(), return_index=True)
         return keep.fill_(False).index_fill_(0, torch.from_numpy(first), True)
 
-    def _flagged(
-        self, near: Tensor, distances: Tensor, where: Tensor
-    ) -> tuple[tuple[Flagged, ...], int]:
-        """The samples of (6) with the p-values of (7), and how many points at least are copied."""
-        assert self.pool is not None
+    def _hits(self, near: Tensor, where: Tensor) -> tuple[int, int, float, int]:
+        """R and V of (6), and the numbers of points they are among."""
         mine = self.in_training & ~self.in_held_out
         other = self.in_held_out & ~self.in_training
         hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
-        n_mine, n_other = int((hit & mine).sum()), int((hit & other).sum())
-        odds = float(self._odds(mine, other)[hit & (mine | other)].max()) if n_mine else math.inf
-        if not discoveries_allowed(n_mine, n_other, odds):
-            return (), 0
-        chosen = (near & mine[where]).nonzero()[:, 0]
+        return (
+            int((hit & mine).sum()),
+            int((hit & other).sum()),
+            self._odds(hit & (mine | other)),
+            int((mine | other).sum()),
+        )
+
+    def _flagged(self, controlled: Tensor) -> tuple[Flagged, ...]:
+        """The samples of (6) with the p-values of (7)."""
+        distances = self.first[:, 0]
+        chosen = controlled.nonzero()[:, 0]
         chosen = chosen[distances[chosen].argsort(stable=True)]
         p_values = self.sample_p_values(distances)
-        training_row = first_rows(self.pool.member[: self.pool.n_training], len(mine))
+        member, where = self.points.member, self.nearest_training
+        training_row = first_rows(member[: self.points.n_training], len(self.in_training))
         return tuple(
             Flagged(
                 index=int(i),
@@ -1002,20 +1016,26 @@ class _Search:
                 p_value=float(p_values[i]),
             )
             for i in chosen
-        ), n_mine - most_false(n_mine, n_other, odds, int((mine | other).sum()))
+        )
 
-    def _odds(self, mine: Tensor, other: Tensor) -> Tensor:
-        """For each point that is in one set only the odds that it is a training point.
+    def _odds(self, points: Tensor) -> float:
+        """The largest odds that one of these points, in one set only, is a training point.
 
         A row is a training one with odds o, a point of k rows with o^k. Where shared points were
         left out, o is measured on what is left of the points of one row.
         """
-        assert self.pool is not None
+        if self.pool is None:
+            return math.inf
         sizes = torch.bincount(self.pool.member)
         n_mine, n_other = self.pool.n_training, len(self.rows["held_out"])
         if not self.pool.units.are_rows:
-            n_mine, n_other = (int((of & (sizes == 1)).sum()) for of in (mine, other))
-        return (n_mine / n_other if n_other else math.inf) ** sizes.double()
+            n_mine, n_other = (
+                int((of & (sizes == 1)).sum()) for of in (self.in_training, self.in_held_out)
+            )
+        if not n_other:
+            return math.inf
+        largest = sizes[points].max() if bool(points.any()) else 1
+        return (n_mine / n_other) ** int(largest if n_mine > n_other else 1)
 
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
@@ -1187,12 +1207,37 @@ def _views(sets: dict[str, Tensor], features: str) -> Views:
     return Views(shape=shape, onto=coordinates(pool, features))
 
 
+def _with_identical(
+    flagged: Sequence[Flagged], equal: Equal, evidence: Evidence
+) -> tuple[Flagged, ...]:
+    """The samples found and all that equal a training point, nearest first."""
+    named = {f.index: f for f in flagged}
+    for i in (equal.in_training >= 0).nonzero()[:, 0].tolist():
+        found = named.get(i) or Flagged(
+            index=i,
+            nearest=0,
+            distance=float(evidence.to_training[i]),
+            p_value=float(evidence.p_values[i]) if evidence.to_held_out is not None else None,
+            controlled=False,
+        )
+        named[i] = replace(
+            found,
+            nearest=int(equal.in_training[i]),
+            identical=True,
+            in_held_out=bool(equal.in_held_out[i] >= 0),
+        )
+    return tuple(sorted(named.values(), key=lambda f: (f.distance, f.index)))
+
+
 def _with_changes(
     flagged: Sequence[Flagged], rows: Mapping[str, Tensor], views: Views
 ) -> tuple[Flagged, ...]:
     samples = rows["generated"][[f.index for f in flagged]]
-    changes = views.changes(samples, rows["training"][[f.nearest for f in flagged]])
-    return tuple(replace(f, change=c) for f, c in zip(flagged, changes, strict=True))
+    points = rows["training"][[f.nearest for f in flagged]]
+    changes = views.changes(samples, points, rows["training"])
+    return tuple(
+        replace(f, change=c.sentence, details=c) for f, c in zip(flagged, changes, strict=True)
+    )
 
 
 SEARCHED = 10_000

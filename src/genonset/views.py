@@ -34,18 +34,32 @@ cosines C of `lowpass`: with R_v and S_v the matrices of a view,
 
 and no enlarged image is made. The product from the right is the longer one, and views with the
 same columns have it in common.
+
+What was done to a point p to make it the sample q is read off in the view that attains (1): there
+q = g p + b + r, gain g and offset b by least squares. A noisy or compressed copy leaves an r that
+is rough, one that is blurred, moved by part of a pixel or redeveloped an r that a filter and the
+square of p explain. The sample is *possibly a mixture* with another image where r looks like one:
+
+    (5)  0 < g < 0.95,    |r| > 1/4 |q - mean q|,    pixels of r that touch correlate by more
+         than 1/4, and the best sum of a filter of p of 3 x 3 pixels and of p² leaves more than
+         half of |r|²
+
+g being the same for all channels, and r what is left if it is not, and not in one place; or where
+another image p' is known that explains it,
+
+    (6)  q = g p + h p' + b + r',    g, h > 0,    |r'|² < |r|² / 10 .
 """
 
 import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad, unfold
 
 from genonset import neighbors
 from genonset.features import Lowpass, Map, as_images
@@ -101,20 +115,92 @@ class View(NamedTuple):
     mine: Window
     other: Window
 
-    def __str__(self) -> str:
-        """What was done to the point, in this order, to make it the sample."""
-        words = []
-        if self.mine[2:] != self.other[2:]:
-            words.append(
-                f"cropped to {self.other.height} x {self.other.width} pixels from row "
-                f"{self.other.top}, column {self.other.left}"
-            )
-        down, right = self.mine.top - self.other.top, self.mine.left - self.other.left
-        if self.mine[2:] == self.other[2:] and (down or right):
-            moves = ((down, "down", "up"), (right, "right", "left"))
-            parts = [f"{abs(by)} {plus if by > 0 else minus}" for by, plus, minus in moves if by]
-            words.append(f"shifted {' and '.join(parts)}")
-        return ", ".join([*words, *filter(None, [FLIPS[self.flip]])])
+    @property
+    def crop(self) -> Window | None:
+        """The window of the point, where that alone is enlarged."""
+        return self.other if self.mine[2:] != self.other[2:] else None
+
+    @property
+    def shift(self) -> tuple[int, int]:
+        """Pixels down and right by which the point was moved."""
+        if self.crop:
+            return 0, 0
+        return self.mine.top - self.other.top, self.mine.left - self.other.left
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What was done to a point, in this order, to make it the sample.
+
+    Attributes:
+        crop: the part of the point that was enlarged; None where none was.
+        shift: pixels down and right.
+        flip: in words, one of `FLIPS`.
+        grey: whether a point in colour was made grey.
+        gains, offsets: of the pixels, one or one a channel, where they explain something; of a
+            mixture the gain alone.
+        remaining: difference that is left, root mean square, in units of the contrast of the
+            sample; 0 where the two agree.
+        place: share of the image that holds what is left, where it is in one place.
+        mixture: whether what is left looks like another image, by (5) or (6).
+        partner: the row of that image, and `share` its weight, by (6).
+    """
+
+    crop: Window | None = None
+    shift: tuple[int, int] = (0, 0)
+    flip: str = ""
+    grey: bool = False
+    gains: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    remaining: float = 0.0
+    place: float | None = None
+    mixture: bool = False
+    partner: int | None = None
+    share: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        return ", ".join(self._words()) or "as it is"
+
+    def _words(self) -> Iterator[str]:
+        if self.crop:
+            top, left, height, width = self.crop
+            yield f"cropped to {height} x {width} pixels from row {top}, column {left}"
+        moves = zip(self.shift, (("down", "up"), ("right", "left")), strict=True)
+        parts = [f"{abs(by)} {way[by < 0]}" for by, way in moves if by]
+        if parts:
+            yield f"shifted {' and '.join(parts)}"
+        if self.flip:
+            yield self.flip
+        if self.grey:
+            yield "made grey"
+        if self.mixture:
+            yield "possibly a mixture with another image"
+        if self.share is not None:
+            other = f"{self.share:.2f} of training row {self.partner}"
+            yield f"{self.gains[0]:.2f} of this one and {other}"
+        elif self.gains:
+            several = len(self.gains) > 1
+            yield f"gain{'s by channel' * several} {_listed(self.gains, '.2f')}"
+        if self.offsets:
+            yield f"offset{'s' * (len(self.offsets) > 1)} {_listed(self.offsets, '.2g')}"
+        if self.place is not None:
+            yield f"altered in one place, {self.place:.0%} of the image"
+        elif self.remaining >= VISIBLE:
+            yield f"differing by {self.remaining:.0%} of the contrast"
+
+
+def _listed(values: Sequence[float], digits: str) -> str:
+    """Numbers without the rounding of float64, and never -0."""
+    return ", ".join(f"{round(v, 9) + 0.0:{digits}}" for v in values)
+
+
+MIXED = 0.95
+"""Gain above which a sample is the point alone."""
+
+VISIBLE = 0.01
+"""Part of the contrast below which a difference is not told."""
 
 
 def windows(height: int, width: int) -> list[tuple[Window, Window]]:
@@ -202,27 +288,47 @@ class Views:
                 )
         return distances.masked_fill(distances < _ROUNDING * largest, 0.0), places
 
-    def changes(self, samples: Tensor, points: Tensor) -> list[str]:
-        """What was done to each point to make it the sample beside it, in words.
+    def changes(
+        self, samples: Tensor, points: Tensor, others: Tensor | None = None
+    ) -> list[Change]:
+        """What was done to each point to make it the sample beside it.
 
         The view in which they come nearest, the first of equals, the gain and offset of the
         windows in it, and what is left of their difference.
 
         Args:
             samples, points: images as rows, shape (n, d) each.
+            others: images as rows, with which the points may have been mixed.
         """
         every, mine, other = list(self), _Seen(self, samples), _Seen(self, points)
         reach = torch.stack([(mine(v.mine, v.flip) - other(v.other)).norm(dim=1) for v in every])
-        best = (reach <= reach.amin(0) + math.sqrt(_ROUNDING)).to(torch.uint8).argmax(0)
-        words = []
-        for q, p, v in zip(samples, points, (every[k] for k in best.tolist()), strict=True):
-            x, y = (
+        slack = math.sqrt(_ROUNDING) * other(every[0].other).norm(dim=1)
+        best = (reach <= reach.amin(0) + slack).to(torch.uint8).argmax(0)
+        views = [every[k] for k in best.tolist()]
+        pairs = [
+            (
                 v.mine.of(self.images(q[None]).flip(v.flip))[0],
                 v.other.of(self.images(p[None]))[0],
             )
-            done = [part for part in (str(v), *_rest(x, y)) if part]
-            words.append(", ".join(done) or "as it is")
-        return words
+            for q, p, v in zip(samples, points, views, strict=True)
+        ]
+        found = [_change(v, x, y) for v, (x, y) in zip(views, pairs, strict=True)]
+        if others is None:
+            return found
+        mixed = [k for k, pair in enumerate(pairs) if _may_be_mixed(*pair)]
+        mixed.sort(key=lambda k: views[k].other)
+        for window, group in groupby(mixed, lambda k: views[k].other):
+            chosen = list(group)
+            x, y = (torch.stack(z) for z in zip(*(pairs[k] for k in chosen), strict=True))
+            said = _mixtures(x, y, self._through(window, others))
+            for k, change in zip(chosen, said, strict=True):
+                found[k] = replace(found[k], **change)
+        return found
+
+    def _through(self, window: Window, rows: Tensor) -> Iterator[Tensor]:
+        """The window of many images, some at a time."""
+        for part in rows.split(max(1, _MEMORY // (8 * rows.shape[1]))):
+            yield window.of(self.images(part))
 
     def images(self, rows: Tensor) -> Tensor:
         """Rows as images of double precision, shape (n, channels, height, width)."""
@@ -264,36 +370,147 @@ def _columns_first(pair: tuple[Window, Window]) -> tuple[int, ...]:
     return (mine.left, mine.width, other.left, other.width, mine.top, mine.height)
 
 
-def _rest(x: Tensor, y: Tensor) -> Iterator[str]:
+def _change(view: View, x: Tensor, y: Tensor) -> Change:
     """What makes the window x of a sample of the window y of a point, (channels, height, width).
 
     A gain and an offset, or one of each a channel, are told where they halve what is left of the
-    squared difference; then where the rest is, or how large beside the contrast of the sample.
+    squared difference, and of a mixture in any case.
     """
-    if len(x) == 3 and bool((x == x[:1]).all()) and not bool((y == y[:1]).all()):
+    grey = len(x) == 3 and bool((x == x[:1]).all()) and not bool((y == y[:1]).all())
+    if grey:
         y = torch.einsum("c,chw->hw", y.new_tensor(_LUMINANCE), y).expand_as(x)
-        yield "made grey"
-    left, told, rest = float((x - y).square().sum()), "", x - y
-    nothing = 1e-6 * float((y - y.mean()).square().sum())
-    for parts, word in ((1, "gain"), (len(x), "gains by channel")):
-        gain, offset = _gain(x.reshape(parts, -1), y.reshape(parts, -1))
-        fit = (gain * y.reshape(parts, -1) + offset).reshape(x.shape)
-        without = float((x - fit).square().sum())
-        if left > nothing and without <= left / 2:
-            left, rest = without, x - fit
-            gains, offsets = ([f"{round(v, 9) + 0.0:{to}}" for v in values.flatten().tolist()]
-                              for values, to in ((gain, ".2f"), (offset, ".2g")))  # fmt: skip
-            told = f"{word} {', '.join(gains)}, offset{'s' * (parts > 1)} {', '.join(offsets)}"
-    yield told
-    contrast = float((x - x.mean()).square().sum())
-    share = math.sqrt(left / contrast) if contrast > 0 and left > nothing else 0.0
-    if share >= 0.01:
-        place = _one_place(rest.square().sum(0))
-        yield (
-            f"altered in one place, {place:.0%} of the image"
-            if place
-            else (f"differing by {share:.0%} of the contrast")
+    nothing = 1e-6 * _contrast(y)
+    each = _fit(x, y, len(x))
+    best = _Fit(gains=(), offsets=(), rest=x - y)
+    for fit in (_fit(x, y, 1), each):
+        if best.left > nothing and fit.left <= best.left / 2:
+            best = fit
+    contrast = _contrast(x)
+    seen = contrast > 0 and best.left > max(nothing, VISIBLE**2 * contrast)
+    place = _one_place(best.rest.square().sum(0)) if seen else None
+    mixture = seen and place is None and _is_mixture(x, y, each.rest)
+    if mixture:
+        gain, rest = _shared_gain(x, y)
+        best = _Fit(gains=(gain,), offsets=(), rest=rest)
+    return Change(
+        crop=view.crop,
+        shift=view.shift,
+        flip=FLIPS[view.flip],
+        grey=grey,
+        gains=best.gains,
+        offsets=best.offsets,
+        remaining=math.sqrt(best.left / contrast) if contrast > 0 and best.left > nothing else 0.0,
+        place=place,
+        mixture=mixture,
+    )
+
+
+def _contrast(image: Tensor) -> float:
+    return float((image - image.mean()).square().sum())
+
+
+def _centred(images: Tensor) -> Tensor:
+    """Without the mean of each channel."""
+    return images - images.mean((-2, -1), keepdim=True)
+
+
+def _shared_gain(x: Tensor, y: Tensor) -> tuple[float, Tensor]:
+    """g and r of (5): one gain, and an offset a channel; 0 where y is flat."""
+    x, y = _centred(x), _centred(y)
+    size = float(y.square().sum())
+    gain = float((x * y).sum()) / size if size > 1e-20 * float(x.square().sum()) else 0.0
+    return gain, x - gain * y
+
+
+def _may_be_mixed(x: Tensor, y: Tensor) -> bool:
+    """Whether there is something left for another image to explain."""
+    gain, rest = _shared_gain(x, y)
+    return gain > 0 and float(rest.square().sum()) > VISIBLE**2 * _contrast(x)
+
+
+def _mixtures(x: Tensor, y: Tensor, blocks: Iterable[Tensor]) -> Iterator[dict[str, Any]]:
+    """What (6) says of each sample x and point y; nothing where it does not hold.
+
+    Args:
+        blocks: all images that y may have been mixed with, some at a time.
+    """
+    contrast = [_contrast(image) for image in x]
+    x, y = (_centred(z).flatten(1) for z in (x, y))
+    size = y.square().sum(1)
+    gain = (x * y).sum(1) / size
+    rest = x - gain[:, None] * y
+    each, start = torch.arange(len(x)), 0
+    best = torch.zeros(4, len(x), dtype=torch.float64)
+    for block in blocks:
+        z = _centred(block).flatten(1)
+        common, along = z @ rest.T, z @ y.T
+        own = z.square().sum(1, keepdim=True)
+        across = own - along.square() / size  # of z what it does not have in common with y
+        explained = torch.where(
+            (common > 0) & (across > 1e-6 * own), common.square() / across, 0.0
         )
+        most, row = explained.max(0)
+        share = common[row, each] / across[row, each]
+        g = gain - share * along[row, each] / size
+        best = torch.where(
+            most > best[0], torch.stack([most, start + row.double(), share, g]), best
+        )
+        start += len(z)
+    for c, whole, (explained, row, share, g) in zip(
+        contrast, rest.square().sum(1).tolist(), best.T.tolist(), strict=True
+    ):
+        holds = g > 0 and explained >= 0.9 * whole
+        yield (
+            {
+                "mixture": True,
+                "partner": int(row),
+                "share": share,
+                "gains": (g,),
+                "offsets": (),
+                "remaining": math.sqrt(max(0.0, whole - explained) / c),
+                "place": None,
+            }
+            if holds
+            else {}
+        )
+
+
+class _Fit(NamedTuple):
+    """Gains and offsets, and what is left of the sample."""
+
+    gains: tuple[float, ...]
+    offsets: tuple[float, ...]
+    rest: Tensor
+
+    @property
+    def left(self) -> float:
+        return float(self.rest.square().sum())
+
+
+def _fit(x: Tensor, y: Tensor, parts: int) -> _Fit:
+    """One gain and offset from y to x, or as many as there are channels."""
+    one, other = x.reshape(parts, -1), y.reshape(parts, -1)
+    gain, offset = _gain(one, other)
+    rest = (one - gain * other - offset).reshape(x.shape)
+    return _Fit(tuple(gain.flatten().tolist()), tuple(offset.flatten().tolist()), rest)
+
+
+def _is_mixture(x: Tensor, y: Tensor, rest: Tensor) -> bool:
+    """Whether (5) holds, `rest` being what gains and offsets of the channels leave."""
+    left = float(rest.square().sum())
+    if not 0 < _shared_gain(x, y)[0] < MIXED or left < _contrast(x) / 16:
+        return False
+    pairs = (rest[:, 1:] * rest[:, :-1]).mean() + (rest[..., 1:] * rest[..., :-1]).mean()
+    return float(pairs / 2) > float(rest.square().mean()) / 4 and _unexplained(x, y) > left / 2
+
+
+def _unexplained(x: Tensor, y: Tensor) -> float:
+    """What the best filter of 3 x 3 pixels, with the square of y and an offset, leaves of x."""
+    around = unfold(pad(y[:, None], (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2)
+    bent = y.flatten(1)[..., None] ** torch.tensor([0, 2])
+    terms, values = torch.cat([around, bent], 2), x.flatten(1)[..., None]
+    # pseudo-inverse: the neighbours of a flat point are all the same
+    return float((values - terms @ (torch.linalg.pinv(terms) @ values)).square().sum())
 
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601

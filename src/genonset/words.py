@@ -22,6 +22,7 @@ from genonset.findings import (
     none_to,
 )
 from genonset.inputs import as_numbers
+from genonset.labels import ROUNDING
 
 
 def sentence(
@@ -77,7 +78,8 @@ def sentence(
         "generalizing": f"generalizing: the samples lie no nearer to training points than to "
         f"held-out ones ({percent(bias.share)}, {percent(bias.expected)} by chance), and close "
         f"copies in a tenth of them would have been found with probability "
-        f"{none_to(power.probability, 0):.2f}.",
+        f"{none_to(power.probability, 0):.2f}; that is no certificate of privacy "
+        "(docs/audit.md).",
         "undecided": undecided,
     }[found]
     return same + words if same else words[0].upper() + words[1:]
@@ -90,10 +92,16 @@ def reasons(
     power: Power,
     significance: float,
     bound: float,
+    searched: str,
 ) -> Iterator[str]:
-    """What the verdict rests on, one statement each; `bound` is that of (8)."""
-    gap = f", or {1 / bound:.2g} times nearer than to any other" if bound else ""
-    chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
+    """What the verdict rests on, one statement each.
+
+    Args:
+        copied, bias, quality, power: what was found.
+        significance: level of either test.
+        bound: that of (8).
+        searched: which copies were looked for, as `copies_searched` says it.
+    """
     if copied.p_value is None:
         yield (
             f"{copied.near_training} samples are near-duplicates of a training point; "
@@ -101,27 +109,27 @@ def reasons(
             f"{p_text(copied.leave_one_out_p_value)}. It assumes that a perfect generator has the "
             "spread of the data, and a narrower one looks like copying."
         )
+        yield near_duplicate(copied.scale, bound)
+        yield from naming(copied, significance)
         yield (
             "Nothing here tells copying from dense data. Train on a random half of the data and "
-            "pass the other half as the held-out set; then both tests are exact."
+            "pass the other half as the held-out set; then both tests are exact. Other ways to "
+            "get one, and what can be said without: docs/no-held-out.md."
         )
     else:
         yield (
             f"Copying: {copied.near_training} samples are near-duplicates of a training point and "
-            f"{copied.near_held_out} of a held-out point (within {copied.scale:.4g} of it"
-            f"{gap}); p = {p_text(copied.p_value)}, level {significance:g}."
+            f"{copied.near_held_out} of a held-out point; p = {p_text(copied.p_value)}, level "
+            f"{significance:g}."
         )
-        if copied.flagged:
-            points = len({f.nearest for f in copied.flagged})
-            yield (
-                f"{len(copied.flagged)} samples are flagged, at {points} training points, "
-                f"of which at least {copied.at_least} are copied (95 % confidence)."
-            )
+        yield near_duplicate(copied.scale, bound)
+        yield from naming(copied, significance)
         yield (
             f"Train bias: {percent(bias.share)} of the samples lie nearer to a training point "
             f"[{percent(bias.low)}, {percent(bias.high)}], {percent(bias.expected)} by chance; "
             f"p = {p_text(bias.p_value)}."
         )
+    chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
     control = (
         ""
         if copied.control_fraction is None
@@ -139,9 +147,84 @@ def reasons(
         )
     if power.probability is not None:
         yield (
-            f"Power: close copies in {percent(power.share)} of the samples would be found with "
-            f"probability {power.probability:.2f}."
+            f"Power: if {percent(power.share)} of the samples were close copies, the test would "
+            f"find it with probability {power.probability:.2f}; it looks for copies {searched}."
         )
+
+
+def near_duplicate(scale: float, bound: float) -> str:
+    """What a near-duplicate is, (3) and (8), in words."""
+    within = (
+        f"if it is nearer to it than {scale:.3g}, a third of the distance below which one real "
+        "point in twenty has its nearest neighbour"
+        if scale > 0
+        else "if it equals it"
+    )
+    gap = (
+        f", or if every other point is at least {1 / bound:.2g} times as far away" if bound else ""
+    )
+    return f"A sample is called a near-duplicate of a point {within}{gap}."
+
+
+def naming(copied: Copying, significance: float) -> Iterator[str]:
+    """Which samples are named, and why no others are."""
+    chosen = copied.controlled
+    if chosen:
+        points = len({f.nearest for f in chosen})
+        yield (
+            f"{len(chosen)} samples are flagged, at {points} training points, "
+            f"of which at least {copied.at_least} are copied (95 % confidence)."
+        )
+    alone = [f for f in copied.flagged if not f.controlled]
+    if alone:
+        shared = sum(f.in_held_out for f in alone)
+        also = f", {shared} of them to held-out points as well" if shared else ""
+        more = "more " if chosen else ""
+        yield (
+            f"{len(alone)} {more}samples are named because they are identical to training "
+            f"points{also}."
+        )
+    if not chosen and copied.near_training:
+        near = copied.near_training - copied.identical
+        none = f"The {near} {'others ' * bool(alone)}that are near are not" if near else "None is"
+        yield f"{none} flagged for being near: {_why_none(copied, significance)}."
+
+
+def _why_none(copied: Copying, significance: float) -> str:
+    if copied.p_value is None:
+        return "without a held-out set nothing says how many are near by chance"
+    if copied.p_value > significance * ROUNDING:
+        return "the test of copying does not reject"
+    if copied.points_by_chance is None or math.isinf(copied.points_by_chance):
+        return "no held-out point is left that is not a training point as well"
+    return (
+        f"{copied.points_training} points of the training set alone have such a sample, and "
+        f"{copied.points_held_out} of the held-out set alone, so up to "
+        f"{copied.points_by_chance:.2g} of the {copied.points_training} are expected by chance; "
+        "samples are flagged where that is at most one point in ten"
+    )
+
+
+def copies_searched(shape: tuple[int, ...], features: str, robust: bool) -> str:
+    """Which copies an audit looks for, and which not."""
+    plain = features in ("pixels", "standardized") or features.startswith("pca:")
+    bright = features in ("normalized", "lowpass")
+    found = "as they are" if plain or bright else f"that are near in the features {features}"
+    if not is_image(shape):
+        return found
+    missed = []
+    if robust:
+        found += ", flipped, shifted or cropped"
+    else:
+        missed += ["flipped", "shifted", "cropped"]
+    if bright:
+        found += ", whatever their brightness and contrast"
+    elif plain:
+        missed.append("tinted")
+    if not missed:
+        return found
+    ones = " or ".join(filter(None, [", ".join(missed[:-1]), missed[-1]]))
+    return f"{found}; {ones} ones were not looked for"
 
 
 UNSEEN = (
