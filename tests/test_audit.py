@@ -361,8 +361,59 @@ def test_the_interval_of_the_share_covers_where_samples_share_neighbours():
         low, high = share_interval(mine, other)
         covered += low <= 0.6 <= high
     assert 0.92 <= covered / 400 <= 0.98
-    low, high = share_interval(np.array([3, 0, 2]), np.zeros(3, dtype=int))
-    assert 0 < low < high < 1
+
+
+def test_the_interval_of_the_share_covers_where_few_points_attract_most_samples():
+    """Two thirds at one point, at half of the audits a training point. 500 trials of share 0.5."""
+    rng, covered = np.random.default_rng(9), 0
+    for _ in range(500):
+        rates = rng.permutation(np.concatenate([[200.0], rng.gamma(0.1, 10, 199)]))
+        low, high = share_interval(*np.split(rng.poisson(rates), 2))
+        covered += low <= 0.5 <= high
+    assert covered >= 0.93 * 500
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+@pytest.mark.parametrize(("n_mine", "n_other"), [(800, 400), (950, 250), (1200, 0)])
+def test_clusters_of_one_size_are_as_many_independent_samples(repeats, n_mine, n_other):
+    """Clopper and Pearson, as scipy has them, for the number of clusters; at most 4 % wider."""
+    mine, other = np.zeros(200_000), np.zeros(50_000)
+    mine[:n_mine] = other[:n_other] = repeats
+    exact = stats.binomtest(n_mine, n_mine + n_other).proportion_ci(method="exact")
+    low, high = share_interval(mine, other)
+    if n_other:
+        assert high - low == pytest.approx(exact.high - exact.low, rel=0.04)
+        assert (low + high) / 2 == pytest.approx((exact.low + exact.high) / 2, abs=0.002)
+    else:
+        assert high == exact.high == 1
+        assert exact.low - 0.006 < low <= exact.low
+    assert share_interval(other, mine) == pytest.approx((1 - high, 1 - low))
+
+
+def test_the_interval_knows_which_set_has_the_clusters():
+    """The spread of S_T/m where 60 clusters of 10 meet 200 single samples, by simulation."""
+    rng = np.random.default_rng(3)
+    near_training = 10 * rng.poisson(60, 40_000)
+    spread = np.std(near_training / (near_training + rng.poisson(200, 40_000)))
+    low, high = share_interval(np.repeat([10, 0], [60, 2000]), np.repeat([1, 0], [200, 2000]))
+    assert (high - low) / (2 * 1.96 * spread) == pytest.approx(1.1, abs=0.08)
+
+
+def test_one_cluster_says_nothing_and_the_interval_always_holds_the_share():
+    assert share_interval([300, 0, 0], [0, 0]) == share_interval([0], [7]) == (0, 1)
+    rng = np.random.default_rng(8)
+    for _ in range(300):
+        rates = rng.gamma(0.2, rng.exponential(10), rng.integers(2, 9))
+        mine, other = np.split(1 + rng.poisson(rates), [rng.integers(1, len(rates))])
+        low, high = share_interval(mine, other)
+        assert 0 <= low <= mine.sum() / (mine.sum() + other.sum()) <= high <= 1
+
+
+def test_an_audit_of_one_sample_repeated_knows_nothing_of_the_share():
+    generated, training, held_out = three(1, 60, 16)
+    found = genonset.audit(generated.repeat(100, 1), training, held_out).train_bias
+    assert found.share in (0, 1)
+    assert (found.low, found.high) == (0, 1)
 
 
 def test_quality_and_distances_are_those_of_the_distances_room():

@@ -363,21 +363,61 @@ def most_false(n_mine: int, n_other: int, odds: float, n_points: int) -> int:
     return int(false[tail > 0.05].max())
 
 
-def share_interval(mine: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the share of samples nearer to training points.
+CLUSTERS_ADDED = 4
+"""Clusters of middle size that either set is given beside its own when their sizes are judged."""
 
-    The points are what varies, not the samples: with S the sum and v the variance of a set's
-    counts, log S_T - log S_H has variance n_T v_T / S_T² + n_H v_H / S_H², and at least the
-    Poisson one; 1/2 is added to either sum.
+
+def share_interval(mine: ArrayLike, other: ArrayLike) -> tuple[float, float]:
+    """95 % interval of the expected share p of samples nearer to training points.
+
+    Expected over redraws of points and samples: n_T/N for a generator that knows no label, 1 for
+    one that returns training points. The points are what varies, not the samples: those at one
+    point are one cluster. With S the sum of a set's counts and v their variance, b = n v / S is
+    the size of its clusters, at least the Poisson 1, and p = S_T/m varies as the share of
+
+        n' = m / b,    b = (1 - p) b_T + p b_H
+
+    independent samples does (delta method). The ends are those of Clopper and Pearson for p n' of
+    n', where n' is lowered to what the quantile of Student's t asks for at the degrees of freedom
+    that Satterthwaite's formula makes of K - 1 in each set, K = (sum c)²/sum c² the effective
+    number of clusters. A set that few samples are near tells little of its clusters, so both are
+    shrunk towards all points' by CLUSTERS_ADDED. One cluster alone says nothing: 0 to 1.
+
+    What a model does differently from one training set to the next, all points alike, no single
+    audit can see.
+
+    Args:
+        mine: for each training point how many samples are nearest to it.
+        other: the same for held-out points.
 
     Reference:
-        Cochran 1977, Sampling Techniques, section 9A: ratio of cluster totals.
+        Korn and Graubard 1998, Survey Methodology 24, 193: Clopper-Pearson ends at an effective
+        size. Kish 1965, Survey Sampling, section 8.2: the loss by clusters. Satterthwaite 1946,
+        Biometrics Bulletin 2, 110. Agresti and Coull 1998 add four observations likewise.
     """
-    sums = np.array([mine.sum(), other.sum()]) + 0.5
-    spreads = np.array([max(len(c) * c.var(), c.sum()) + 0.5 for c in (mine, other)])
-    half = 1.959964 * math.sqrt(float((spreads / sums**2).sum()))
-    centre = math.log(sums[0] / sums[1])
-    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+    from scipy.special import betaincinv, stdtrit
+
+    counts = [np.asarray(c, dtype=np.float64) for c in (mine, other)]
+    n, sums, squares = np.array([(len(c), c.sum(), np.square(c).sum()) for c in counts]).T
+    if sum(np.count_nonzero(c) for c in counts) < 2:
+        return 0.0, 1.0
+    m = sums.sum()
+    spreads = np.maximum((squares - sums**2 / n) * n / np.maximum(n - 1, 1), sums)
+    size = spreads.sum() / m
+    parts = sums[::-1] / m * _with_more(spreads, sums, size)  # (1 - p) b_T and p b_H
+    weight = squares.sum() / m  # of a cluster in K
+    clusters = (sums + CLUSTERS_ADDED * weight) / _with_more(squares, sums, weight)
+    freedom = min(m / weight - 1, parts.sum() ** 2 / (parts**2 / (clusters - 1)).sum())
+    quantile = float(stdtrit(max(freedom, 0.5), 0.975))
+    inside, outside = sums / parts.sum() * (1.959964 / quantile) ** 2  # p n' and (1 - p) n'
+    low = float(betaincinv(inside, outside + 1, 0.025)) if inside else 0.0
+    high = float(betaincinv(inside + 1, outside, 0.975)) if outside else 1.0
+    return low, high
+
+
+def _with_more(squares: np.ndarray, sums: np.ndarray, size: float) -> np.ndarray:
+    """Sums of squares over sums, by set, with CLUSTERS_ADDED further clusters of this size."""
+    return (squares + CLUSTERS_ADDED * size**2) / (sums + CLUSTERS_ADDED * size)
 
 
 def permutation_p_value(

@@ -1034,8 +1034,8 @@ class _Search:
         return TrainBias(
             p_value=test.p_value,
             share=test.share,
-            low=min(low, test.share),
-            high=max(high, test.share),
+            low=low,
+            high=high,
             expected=test.expected,
             z=test.z,
             excess=test.excess,
