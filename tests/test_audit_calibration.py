@@ -13,6 +13,7 @@ from scipy import stats
 
 import genonset
 from genonset import datasets, estimates, seeds
+from genonset.labels import share_interval
 
 N_TRIALS = 1000
 
@@ -148,3 +149,126 @@ def test_a_robust_search_keeps_the_level():
     flagged = sum(bool(v.copying.flagged) for v in verdicts)
     print("robust, flagged", flagged)
     assert stats.binom.sf(flagged - 1, n_trials, 0.05) > 5e-4
+
+
+def law(draw, n_training=200, n_held_out=200, n_generated=300):
+    """The samples are independent of both sets: draw(rng, n) gives points, then the samples."""
+
+    def sets(generated, rng):
+        training, held_out = draw(rng, n_training), draw(rng, n_held_out)
+        return generated(rng, training, n_generated), training, held_out
+
+    return sets
+
+
+def normal(dim):
+    return lambda rng, n: rng.standard_normal((n, dim))
+
+
+def independent(dim, width=1.0, shift=0.0):
+    return lambda rng, _, m: shift + width * rng.standard_normal((m, dim))
+
+
+def few_values(dim, n_values):
+    return lambda rng, _, m: rng.standard_normal((n_values, dim))[rng.integers(0, n_values, m)]
+
+
+def tight(dim):
+    return lambda rng, _, m: rng.standard_normal(dim) + 0.1 * rng.standard_normal((m, dim))
+
+
+def cauchy(dim):
+    return lambda rng, n: rng.standard_cauchy((n, dim))
+
+
+def grid(values, dim):
+    """Points of a lattice, binomial in each coordinate."""
+    return lambda rng, n: rng.binomial(values - 1, 1 / values, (n, dim)).astype(float)
+
+
+def copies(share, dim, width=1.0):
+    def generated(rng, training, m):
+        drawn = width * rng.standard_normal((m, dim))
+        copied = rng.random(m) < share
+        drawn[copied] = training[rng.integers(0, len(training), copied.sum())]
+        return drawn
+
+    return generated
+
+
+def fitted(rng, training, m):
+    """The Gaussian with mean and covariance of the training set."""
+    centred = training - training.mean(0)
+    mixed = rng.standard_normal((m, len(training))) @ centred
+    return training.mean(0) + mixed / math.sqrt(len(training) - 1)
+
+
+INNOCENT = {
+    "ordinary, d = 2": (law(normal(2)), independent(2)),
+    "ordinary, d = 64": (law(normal(64)), independent(64)),
+    "3/10 as wide, d = 2": (law(normal(2)), independent(2, 0.3)),
+    "3/10 as wide, d = 16": (law(normal(16)), independent(16, 0.3)),
+    "3/10 as wide, d = 64": (law(normal(64)), independent(64, 0.3)),
+    "shifted by 2, d = 2": (law(normal(2)), independent(2, 1, 2)),
+    "shifted by 2, d = 16": (law(normal(16)), independent(16, 1, 2)),
+    "hubs, d = 256": (law(normal(256)), independent(256)),
+    "hubs, 3/10 as wide, d = 256": (law(normal(256)), independent(256, 0.3)),
+    "all in one place, d = 16": (law(normal(16)), tight(16)),
+    "five values, d = 16": (law(normal(16)), few_values(16, 5)),
+    "all equal, d = 16": (law(normal(16)), few_values(16, 1)),
+    "10 + 10 points, d = 16": (law(normal(16), 10, 10, 100), independent(16)),
+    "20 + 20 points, 3/10 as wide": (law(normal(16), 20, 20), independent(16, 0.3)),
+    "250 + 50 points, d = 16": (law(normal(16), 250, 50), independent(16)),
+    "250 + 50 points, 3/10 as wide": (law(normal(16), 250, 50), independent(16, 0.3)),
+    "50 + 250 points, shifted by 2": (law(normal(16), 50, 250), independent(16, 1, 2)),
+    "50 + 50 points, 1000 samples": (law(normal(4), 50, 50, 1000), independent(4)),
+    "Cauchy, d = 8": (law(cauchy(8)), lambda rng, _, m: cauchy(8)(rng, m)),
+    "lattice, 5 x 5": (law(grid(5, 2)), lambda rng, _, m: grid(5, 2)(rng, m)),
+    "binary, d = 8": (law(grid(2, 8)), lambda rng, _, m: grid(2, 8)(rng, m)),
+}
+BIASED = {
+    "5 % copies, d = 16": (law(normal(16)), copies(0.05, 16)),
+    "20 % copies, d = 16": (law(normal(16)), copies(0.2, 16)),
+    "20 % copies, 3/10 as wide": (law(normal(16)), copies(0.2, 16, 0.3)),
+    "20 % copies, d = 256": (law(normal(256)), copies(0.2, 256)),
+    "50 % copies, 250 + 50 points": (law(normal(16), 250, 50), copies(0.5, 16)),
+    "50 % copies, 2000 samples": (law(normal(16), 50, 50, 2000), copies(0.5, 16)),
+    "all copies, d = 16": (law(normal(16)), copies(1.0, 16)),
+    "Gaussian fitted to 100, d = 16": (law(normal(16), 100, 100), fitted),
+    "Gaussian fitted to 100, d = 64": (law(normal(64), 100, 100), fitted),
+    "Gaussian fitted to 50, d = 64": (law(normal(64), 50, 50), fitted),
+    "Gaussian fitted to 50 of 300": (law(normal(16), 50, 250), fitted),
+}
+
+
+def counts_of(samples, training, held_out, rng):
+    """Samples by row of the pool; equal rows take turns, in a random order."""
+    rows = np.concatenate([training, held_out])
+    points, member = np.unique(rows, axis=0, return_inverse=True)
+    centred = points - points.mean(0)
+    squares = (centred**2).sum(1) - 2 * (samples - points.mean(0)) @ centred.T
+    counts = np.zeros(len(rows), dtype=int)
+    for point, n in zip(*np.unique(squares.argmin(1), return_counts=True), strict=True):
+        turns = np.resize(rng.permutation(np.flatnonzero(member == point)), n)
+        np.add.at(counts, turns, 1)
+    return np.split(counts, [len(training)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*INNOCENT, *BIASED])
+def test_the_interval_of_the_share_covers(name):
+    """n_T/N where the samples know no label, else the mean share over the audits themselves."""
+    sets, generated = (INNOCENT | BIASED)[name]
+    shares, ends, chance = [], [], 0.0
+    for r in range(N_TRIALS):
+        rng = np.random.default_rng([6, r, *name.encode()])
+        mine, other = counts_of(*sets(generated, rng), rng)
+        shares.append(mine.sum() / (mine.sum() + other.sum()))
+        ends.append(share_interval(mine, other))
+        chance = len(mine) / (len(mine) + len(other))
+    target = chance if name in INNOCENT else np.mean(shares)
+    low, high = np.array(ends).T
+    above, below = int((low > target).sum()), int((high < target).sum())
+    covered, width = 1 - (above + below) / N_TRIALS, np.median(high - low)
+    print(f"{name} | {target:.3f} | {np.std(shares):.3f} | {covered:.3f} | {width:.2f}")
+    assert above + below <= 0.07 * N_TRIALS
