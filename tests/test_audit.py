@@ -399,8 +399,18 @@ def test_the_interval_knows_which_set_has_the_clusters():
     assert (high - low) / (2 * 1.96 * spread) == pytest.approx(1.1, abs=0.08)
 
 
+def test_few_clusters_take_the_quantile_of_student():
+    """Korn and Graubard 1998: (z/t)² of 16 single samples at 15 degrees of freedom."""
+    single = np.repeat([1, 0], [8, 10_000])
+    size = 16 * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, 15)) ** 2
+    low, high = share_interval(single, single)
+    assert low == pytest.approx(stats.beta.ppf(0.025, size / 2, size / 2 + 1), rel=1e-3)
+    assert high == pytest.approx(stats.beta.ppf(0.975, size / 2 + 1, size / 2), rel=1e-3)
+
+
 def test_one_cluster_says_nothing_and_the_interval_always_holds_the_share():
     assert share_interval([300, 0, 0], [0, 0]) == share_interval([0], [7]) == (0, 1)
+    assert share_interval([50, 0, 0], [0, 50]) == pytest.approx((0, 1)), "two, hardly more"
     rng = np.random.default_rng(8)
     for _ in range(300):
         rates = rng.gamma(0.2, rng.exponential(10), rng.integers(2, 9))
