@@ -343,7 +343,7 @@ def discoveries_allowed(n_mine: int, n_other: int, odds: float) -> bool:
     if not odds < math.inf:
         return False
     part = odds / (1 + odds)
-    v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
+    v = np.arange(1, 1 + max(1, n_mine))  # where the largest is beyond R, that of R is too large
     chance = float((v * part**v).max())
     return n_other * odds + chance <= FALSE_DISCOVERIES * n_mine * ROUNDING
 
