@@ -145,6 +145,13 @@ def test_identical_samples_come_first():
     )
 
 
+def test_no_discovery_where_a_point_is_a_training_one_almost_surely():
+    """Odds of rows that repeat are powers, and leave no room beside 1."""
+    assert not discoveries_allowed(10**4, 0, 1e20)
+    assert not discoveries_allowed(0, 0, 1.0)
+    assert discoveries_allowed(10**4, 0, 1000.0)
+
+
 @pytest.mark.parametrize(
     ("n_training", "n_held_out"), [(200, 200), (300, 100), (100, 300), (30, 20)]
 )

@@ -1,5 +1,8 @@
 """Peers against SciPy, scikit-learn and all distances written out."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -28,10 +31,23 @@ def test_rank_test_is_that_of_scipy():
     ours = peers.rank_test(a, b)
     theirs = stats.mannwhitneyu(a, b, alternative="less", use_continuity=False)
     assert ours.u == theirs.statistic
-    distinct = stats.mannwhitneyu(
-        a[5:], b[5:], alternative="less", use_continuity=False, method="asymptotic"
+    theirs = stats.mannwhitneyu(
+        a, b, alternative="less", use_continuity=False, method="asymptotic"
     )
-    assert peers.rank_test(a[5:], b[5:]).p_value == pytest.approx(distinct.pvalue, rel=1e-9)
+    assert ours.p_value == pytest.approx(theirs.pvalue, rel=1e-9)
+
+
+def test_rank_test_of_discrete_distances():
+    """Ties shrink the variance of U; scipy corrects for them as well."""
+    rng = np.random.default_rng(2)
+    a, b = rng.integers(0, 3, 60).astype(float), rng.integers(0, 4, 50).astype(float)
+    theirs = stats.mannwhitneyu(
+        a, b, alternative="less", use_continuity=False, method="asymptotic"
+    )
+    ours = peers.rank_test(torch.from_numpy(a), torch.from_numpy(b))
+    assert ours.p_value == pytest.approx(theirs.pvalue, rel=1e-9)
+    equal = peers.rank_test(torch.ones(4), torch.ones(3))
+    assert (equal.z, equal.p_value) == (0, 0.5)
 
 
 def test_authenticity_and_dcr_from_all_distances():
@@ -69,6 +85,40 @@ def test_the_chance_level_of_authenticity_is_that_of_the_data(dim, expected):
 
 def test_equal_distances_count_half():
     assert peers.nearer_share(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 3.0, 1.0])) == 0.5
+
+
+@pytest.mark.parametrize(("n_training", "n_held_out"), [(5, 3), (2, 6)])
+def test_the_chance_level_of_the_share_is_the_mean_over_all_labels(n_training, n_held_out):
+    n, tied = n_training + n_held_out, torch.tensor([1, 1, 2, 3, 8])
+    scores = []
+    for chosen in itertools.combinations(range(n), n_training):
+        labels = np.isin(np.arange(n), chosen)
+        scores.append([(1 + labels[:k].all() - (~labels[:k]).all()) / 2 for k in tied.tolist()])
+    found = peers.nearer_by_chance(tied, n_training, n_held_out)
+    assert found == pytest.approx(np.mean(scores), rel=1e-12)
+
+
+def binary(n, *names):
+    return (torch.rand(n, 10, generator=seeds.generator(8, *names)) < 0.25).double()
+
+
+def test_a_perfect_generator_of_binary_rows_scores_the_level_of_the_share():
+    """Ten training rows to a held-out one: n_T/N is .909. 40 audits, 4 standard errors."""
+    over, levels = [], []
+    for r in range(40):
+        sets = binary(100, "g", r), binary(1000, "t", r), binary(100, "h", r)
+        found = genonset.audit(*sets, n_permutations=99).peers["dcr_share"]
+        over.append(found.value - found.chance)
+        levels.append(found.chance)
+        if r == 0:
+            every = [cdist(sets[0], x).round(9) for x in sets[1:]]
+            least = np.minimum(*(x.min(1) for x in every))[:, None]
+            k = sum((x == least).sum(1) for x in every)
+            assert k.max() > 40
+            law = stats.hypergeom(1100, 1000, k)
+            assert found.chance == pytest.approx((1 + law.pmf(k) - law.pmf(0)).mean() / 2)
+    assert abs(np.mean(over)) < 4 * np.std(over) / math.sqrt(40)
+    assert max(levels) < 0.8
 
 
 def test_fisher_is_that_of_scipy():

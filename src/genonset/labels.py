@@ -343,6 +343,8 @@ def expected_false(n_other: int, odds: float) -> float:
     if not odds < math.inf:
         return math.inf
     part = odds / (1 + odds)
+    if part > 0.999:  # as good as none: v part^v has its maximum, 1/e, at v = 1/(1 - part)
+        return n_other * odds + (1 + odds) / math.e
     v = np.arange(1, 2 + math.ceil(2 / -math.log(part)))
     return n_other * odds + float((v * part**v).max())
 

@@ -4,10 +4,11 @@ With G the generated samples, T training and H held-out points, d(x, S) the dist
 nearest point of S:
 
     (1)  C_T:  U = #{(g, h): d(g, T) > d(h, T)} + half the ties,
-               Z = (U - m n_H/2) / sqrt(m n_H (m + n_H + 1)/12)
+               Z = (U - m n_H/2) / sqrt(m n_H (M + 1 - sum_t (t³ - t)/(M (M - 1)))/12)
     (2)  authenticity = share of g with d(g, x) > d(x, x'), x the nearest of T to g and x' the
          nearest point of T that is distinct from x: equal training points are one
-    (3)  DCR share = share of g with d(g, T) < d(g, H), ties half
+    (3)  DCR share = share of g with d(g, T) < d(g, H), ties half; by chance the mean over g of
+         1/2 + (P(k of k are training) - P(k of k are held-out))/2
     (4)  precision = share of g inside any ball B(h, r_h),   r_h the distance of h to its k-th
          other point of H, equal ones included;  recall the same with the sets exchanged
     (5)  density = (1/k) mean number of balls B(h, r_h) that hold g
@@ -18,6 +19,11 @@ B(h, r_h) from there. On data with ties, such as whole numbers, the open balls o
 circulation hold less than they should: of a set whose points repeat k times, nothing. Numbers in
 cents and in dollars have the same ties: whatever is compared here counts as equal within 1e-9 of
 its value.
+
+Of M = m + n_H distances each t are equal. The k rows of the pool that tie for the nearest to g are
+training rows with the hypergeometric probability of the label tests, so that the level of (3) is
+exact: n_T/N where k = 1 throughout, and towards 1/2 the more rows tie. That of (1) is 0 with ties
+or without, and that of (2) holds for either, since held-out points meet the same ties.
 
 Z falls far below zero for copies, but also for any law narrower than the data, which copies
 nothing: (1) and (2) mix the two, and their textbook levels hold for no data set. The chance level
@@ -48,7 +54,8 @@ class RankTest:
 
     Attributes:
         u: U, of all pairs the number in which the sample is farther from T.
-        z: Z; far below 0 where samples are nearer to T than held-out points are.
+        z: Z; far below 0 where samples are nearer to T than held-out points are; 0 where all
+            distances are equal.
         p_value: Phi(Z), one-sided towards copying.
     """
 
@@ -78,7 +85,10 @@ def rank_test(generated: Tensor, held_out: Tensor) -> RankTest:
     below = torch.searchsorted(ordered, generated / TIE)
     up_to = torch.searchsorted(ordered, generated * TIE, right=True)
     u = float((below + up_to).sum()) / 2
-    z = (u - m * n / 2) / math.sqrt(m * n * (m + n + 1) / 12)
+    equal = torch.cat([generated, held_out]).unique(return_counts=True)[1].double()
+    ties = float((equal**3 - equal).sum()) / ((m + n) * (m + n - 1))
+    variance = m * n * (m + n + 1 - ties) / 12
+    z = (u - m * n / 2) / math.sqrt(variance) if len(equal) > 1 else 0.0
     return RankTest(u=u, z=z, p_value=math.erfc(-z / math.sqrt(2)) / 2)
 
 
@@ -97,9 +107,22 @@ def authentic(distances: Tensor, where: Tensor, spacing: Tensor) -> Tensor:
 
 
 def nearer_share(to_training: Tensor, to_held_out: Tensor) -> float:
-    """DCR share, equation (3); by chance n_T / (n_T + n_H)."""
+    """DCR share, equation (3)."""
     nearer = (TIE * to_training < to_held_out).double() + (to_training <= TIE * to_held_out)
     return float(nearer.mean()) / 2
+
+
+def nearer_by_chance(tied: Tensor, n_training: int, n_held_out: int) -> float:
+    """The mean of the DCR share over all choices of training rows, equation (3).
+
+    Args:
+        tied: for each sample the number of rows of either set that tie for its nearest, 1 or more.
+        n_training, n_held_out: numbers of rows.
+    """
+    i = torch.arange(int(tied.max()), dtype=torch.float64)
+    n = n_training + n_held_out
+    alone = [((size - i).clamp(min=0) / (n - i)).cumprod(0) for size in (n_training, n_held_out)]
+    return float((1 + alone[0] - alone[1])[tied - 1].mean()) / 2
 
 
 def fisher(count: int, size: int, other_count: int, other_size: int) -> float:

@@ -277,6 +277,29 @@ class _Pool:
             first[more] = self._first_tied(role, queries[more], rank, farther, rank[rows])
         return first
 
+    @property
+    def sizes(self) -> Tensor:
+        """Of how many units each distinct point is."""
+        n = len(self.first)
+        return torch.bincount(self.member) if self.units.are_rows else torch.ones(n).long()
+
+    def within(self, role: int, queries: Tensor, bound: Tensor, k: int = 8) -> Tensor:
+        """How many units of one set lie within these distances of each query.
+
+        Where all points that were found do, more are asked for.
+        """
+        rank = self.ranks[role]
+        n = int((rank >= 0).sum())
+        distances, rows = self.search(queries, self.sets[role], min(k, n), rank=rank)
+        inside = distances <= bound[:, None]
+        of_set = self.member.split([len(x) for x in self.sets])[role]
+        sizes = torch.minimum(torch.bincount(of_set, minlength=len(self.first)), self.sizes)
+        found = (sizes[rank[rows]] * inside).sum(1)
+        more = inside[:, -1].nonzero()[:, 0]
+        if len(more) and k < n:
+            found[more] = self.within(role, queries[more], bound[more], 4 * k)
+        return found
+
     def tie(self, distances: Tensor) -> Tensor:
         """Up to where a distance is equal to these but for rounding; nothing ties with zero."""
         return torch.where(distances > 0, distances * (1 + TIE) + self.slack, distances)
@@ -877,6 +900,21 @@ class _Search:
         return self.points.nearer(found)
 
     @property
+    def tied_nearest(self) -> Tensor:
+        """How many units of the pool tie for the nearest to each sample."""
+        distances, where = self.nearer
+        bound = self.points.tie(distances)
+        found = self.points.sizes[where]
+        several = (self.second <= bound).nonzero()[:, 0]
+        if len(several):
+            queries = self.rows["generated"][several]
+            roles = range(len(self.points.sets))
+            found[several] = sum(
+                self.points.within(role, queries, bound[several]) for role in roles
+            )
+        return found
+
+    @property
     def near_twins(self) -> Tensor:
         """Which training points have another within a third of the median distance."""
         nearest_other = self.training_spacing[:, 0]
@@ -1104,7 +1142,8 @@ class _Search:
         spacing = self.points.tie(self.training_spacing[:, 0])
         own = peers.authentic(self.first[:, 0], where, spacing)
         fresh = peers.authentic(self.control[:, 0], self.control_training, spacing)
-        n_training, n_held_out = self.pool.n_training, len(self.rows["held_out"])
+        n_training = int(self.pool.units.training.sum())
+        n_held_out = len(self.pool.units.training) - n_training
         found = {
             "c_t": Peer(value=rank.z, chance=0.0, p_value=rank.p_value),
             "authenticity": Peer(
@@ -1114,7 +1153,7 @@ class _Search:
             ),
             "dcr_share": Peer(
                 value=peers.nearer_share(to_training, to_held_out),
-                chance=n_training / (n_training + n_held_out),
+                chance=peers.nearer_by_chance(self.tied_nearest, n_training, n_held_out),
             ),
         }
         return found | self._manifold(seed) | self._distances(n_permutations, seed)
