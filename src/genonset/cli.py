@@ -455,7 +455,9 @@ def _adaptive_plan(sweep: "Sweep", criterion: str, onset: "Onset") -> dict[str, 
 
 @app.command()
 def audit(
-    generated: Annotated[Path, typer.Argument(help="A folder of images, an array or a table.")],
+    generated: Annotated[
+        Path, typer.Argument(help="A folder of images, an array (FILE or FILE:KEY) or a table.")
+    ],
     training: Annotated[Path, typer.Option(help="What the model was fitted to.")],
     held_out: Annotated[
         Path | None, typer.Option(help="Data of the same source that neither fitted nor chose it.")

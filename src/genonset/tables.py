@@ -4,6 +4,7 @@ A CSV or TSV file is text. What separates its fields, a comma, semicolon, tab or
 gives every line equally many, at least two, and of those the most numbers. A number is written in
 plain digits, [+-]12.5e-3, and is finite; `True` and `False` are 1 and 0. A comma inside numbers is
 a decimal mark if no number holds a point and not every comma stands where thousands are parted.
+Whatever else is in a field is refused with its place: no field is guessed, shifted or left out.
 
 The first line names the columns if a field of it holds letters and is no number. A line of numbers
 names them too where data would seldom begin like that: it counts the columns, from 0 or 1, or it
@@ -59,6 +60,7 @@ class _Text(NamedTuple):
     """A table as text: every line, and whether the first one holds names of letters."""
 
     source: str
+    separator: str
     lines: list[list[str]]
     named: bool
 
@@ -202,7 +204,8 @@ def _read_text(path: Path) -> _Text:
     text = path.read_bytes().decode("utf-8-sig")
     if text.startswith("#"):  # numpy.savetxt puts it before names
         text = text.removeprefix("#").lstrip(" ")
-    lines = _split(text, _separator(text))
+    separator = _separator(text)
+    lines = _split(text, separator)
     if not lines:
         raise DataError(f"{quote(path)} is empty; a table of numbers is needed.")
     widths = Counter(map(len, lines[1:] or lines))
@@ -225,7 +228,7 @@ def _read_text(path: Path) -> _Text:
         )
     while len(lines[0]) > 1 and not any(line[-1].strip() for line in lines):
         lines = [line[:-1] for line in lines]  # separators that end every line
-    return _Text(quote(path), lines, named)
+    return _Text(quote(path), separator, lines, named)
 
 
 _WHY_UNEVEN = (
@@ -346,10 +349,29 @@ def _is_seldom(texts: Sequence[_Text]) -> bool:
 def _of_text(text: _Text, *, named: bool) -> Loaded:
     names = [name.strip() for name in text.lines[0]]
     body = text.lines[1:] if named else text.lines
+    if not named and text.separator == ",":
+        _refuse_split_numbers(text.source, body[:1000])
     rows = _at_once(body)
     columns = [[line[k] for line in body] if rows is None else rows[:, k]
                for k in range(len(names))]  # fmt: skip
     return _table(text.source, names if named else _places(len(names)), columns)
+
+
+def _refuse_split_numbers(source: str, lines: Sequence[Sequence[str]]) -> None:
+    """Refuse what no line of names guards: 0,05 read as 0 and 05, or 1,034 as 1 and 034."""
+    padded = [
+        (row, field)
+        for row, line in enumerate(lines)
+        for field in line
+        if field.isdigit() and field.startswith("0") and len(field) > 1
+    ]
+    if padded:
+        row, field = padded[0]
+        raise DataError(
+            f"{source}: the field {field!r} in row {row} (counting from 0) looks like what "
+            "follows a comma inside a number. Write decimal points, and nothing between "
+            "thousands; or, if these are whole fields, a line of names first."
+        )
 
 
 def _at_once(body: Sequence[Sequence[str]]) -> np.ndarray | None:
@@ -679,8 +701,8 @@ def _matched(name: str, one: Loaded, first: str, reference: Loaded) -> Loaded:
     if one.kind != "table" or _is_nameless(one):
         if one.kind == "table" and not _counts(order):
             raise DataError(
-                f"{name} has no names of columns, for its first line holds numbers, and {first} "
-                f"has {_enumerated(order)}. If the columns are the same, in the same order, write "
+                f"{name}: the first line holds numbers, not names, and {first} has the columns "
+                f"{_enumerated(order)}. If those of {name} are the same, in the same order, write "
                 "the same line of names first."
             )
         if one.kind != "array" or one.points.ndim != 2 or _counts(order):
