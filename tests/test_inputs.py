@@ -115,8 +115,11 @@ def test_sets_that_took_different_routes_are_the_same_points(scale):
 def test_identical_does_not_depend_on_the_features(options):
     """A brighter or a mirrored copy is at distance 0, or nearly so, and is not identical."""
     g, t, h = pictures(seed=2)
-    g[11], g[12] = t[11, :, :, ::-1], t[12] // 2 + 100
-    found = genonset.audit(*(single(x) / np.float32(127.5) - 1 for x in (g, t, h)), **options)
+    t[12] = t[12].clip(0, 254)
+    g[11], g[12], h[30] = t[11, :, :, ::-1], t[12] + 1, t[13] // 2 + 100
+    found = genonset.audit(*(single(x) for x in (g, t, h)), **options)
+    if "features" in options:
+        assert found.evidence.to_training[12] == 0
     assert counts(found) == (7, 2, True)
 
 
@@ -182,9 +185,19 @@ def test_sets_that_are_no_images_of_8_bits_are_not_put_on_a_grid():
     assert torch.equal(found["generated"], torch.from_numpy(ages[0] + 0.25))
     narrow = [0.4 + 0.1 * x for x in (g, t, h)]
     assert brought(*narrow)[1] == ()
-    binary = [(x > 0).astype(float) for x in (t, h)]
+    dark = [(100 * x).round() + 100 for x in (t, h)]
+    found, _ = brought(dark[0] + 0.25, *dark)
+    assert equal_points(found).identical == 0, "whole numbers that are nowhere near 255"
+    binary = [(x > -1).astype(float) for x in (t, h)]
+    assert binary[0].reshape(50, -1).all(1).any()
     found, notes = brought(np.full_like(t, 0.9999), *binary)
     assert equal_points(found).identical == 0, "two values are no evidence of a grid"
+
+
+def test_dim_images_lie_on_the_grid_as_well():
+    g, t, h = (x // 3 + 40 for x in pictures())
+    found, _ = brought(*(x / 127.5 - 1 for x in (g, t)), ROUTES["x/127.5 - 1 in float32"](h))
+    assert equal_points(found).overlap == rows_in(h.reshape(50, -1), t.reshape(50, -1)) == 2
 
 
 def test_samples_that_are_nearly_black_become_black():
@@ -360,7 +373,7 @@ def innocent_p_values(types, n_audits, seed):
     for r in range(n_audits):
         rng = np.random.default_rng([seed, r])
         step = 100 if "2 decimals" in types else 10
-        g, t, h = (rng.integers(-step, step, (n, 2)) / step for n in (60, 50, 50))
+        g, t, h = (rng.integers(-step, step, (n, 2)) / step for n in (200, 50, 50))
         sets = (WRITTEN[one](x) for one, x in zip(types, (g, t, h), strict=True))
         one = genonset.audit(*sets, n_permutations=500, seed=r)
         found.append((one.copying.p_value, one.train_bias.p_value))
@@ -370,17 +383,17 @@ def innocent_p_values(types, n_audits, seed):
 WRITTEN = TYPES | {"1 decimal": lambda x: x.round(1), "2 decimals": lambda x: x.round(2)}
 MIXED = [
     ("float32", "float32", "float64"),
-    ("float64", "float32 as float64", "float64"),
+    ("float32 as float64", "float32 as float64", "float64"),
     ("float16", "float16", "float32"),
-    ("float32", "bfloat16 as float32", "float32"),
+    ("bfloat16 as float32", "bfloat16 as float32", "float32"),
     ("1 decimal", "1 decimal", "2 decimals"),
 ]
 
 
 @pytest.mark.parametrize("types", MIXED)
 def test_the_type_does_not_give_the_label_away(types):
-    """Ten innocent audits, of which the number types made every one a case of copying."""
-    assert (innocent_p_values(types, 10, 8)[0] > 0.001).all()
+    """Innocent audits; without the rounding the number types make some cases of copying."""
+    assert (innocent_p_values(types, 6, 8)[0] > 0.001).all()
 
 
 @pytest.mark.slow

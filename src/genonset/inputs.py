@@ -17,8 +17,9 @@ held-out values lie, up to rounding, on one of the grids
 
     (2)  k/255,    k/127.5 - 1,    k,    k/256,    k/128 - 1
 
-and near both its ends, every set becomes float32 of the nearest value (2), beyond the ends too: so
-samples are treated as saving them would. "Up to rounding" is 2^-22 of the grid's range, or the
+every set becomes float32 of the nearest value (2), beyond the ends too: so samples are treated as
+saving them would. On the last three, lattices that other data keep as well, the values must come
+within 12 levels of both ends. "Up to rounding" is 2^-22 of the grid's range, or the
 error of float16 or bfloat16 for values that all are of that type. Values between 0 and 255 must
 be there that chance puts on the grid in less than 1 audit in 10^6; and points that are no images
 must show 16 such values, or, on the grid k of whole numbers, have 64 coordinates.
@@ -354,6 +355,11 @@ class _Grid:
     steps: float
     shift: float
 
+    @property
+    def of_images_alone(self) -> bool:
+        """Whether hardly anything else is written so; lattices of binary numbers are common."""
+        return not math.log2(self.steps).is_integer()
+
     def places(self, x: Tensor) -> Tensor:
         return (x.double() + self.shift) * self.steps
 
@@ -394,7 +400,11 @@ def _common_grid(sets: Mapping[str, Tensor]) -> _Grid | None:
         )
         places = seen.nonzero()[:, 0]
         reaches = int(places[0]) <= _NEAR_END and int(places[-1]) >= 255 - _NEAR_END
-        if enough and reaches and sum(log for _, log in known) < math.log(1e-6):
+        if (
+            enough
+            and (reaches or grid.of_images_alone)
+            and sum(log for _, log in known) < math.log(1e-6)
+        ):
             return grid
     return None
 
