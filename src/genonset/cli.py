@@ -487,7 +487,7 @@ def audit(
         bool, typer.Option("--allow-mixed-units", help="Compare data in different units anyway.")
     ] = False,
     drop_overlap: Annotated[
-        bool, typer.Option("--drop-overlap", help="Leave out held-out points equal to training.")
+        bool, typer.Option("--drop-overlap", help="Leave out points that are in both real sets.")
     ] = False,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read.")

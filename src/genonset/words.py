@@ -63,7 +63,11 @@ def sentence(
         undecided = (
             f"undecided: {overlap} of {n_held_out} held-out points equal a training point and "
             "hide the copies of it. "
-            + ("Leave them out (--drop-overlap), or hold" if overlap < n_held_out else "Hold")
+            + (
+                "Leave them out of both sets (--drop-overlap), or hold"
+                if overlap < n_held_out
+                else "Hold"
+            )
             + " out other data."
         )
     words = {
@@ -130,6 +134,10 @@ def reasons(
             f"p = {p_text(bias.p_value)}."
         )
     chance = "" if math.isnan(copied.chance) else f", {percent(copied.chance)} expected by chance"
+    if copied.chance_of == "held_out":
+        chance = ", which is the level by chance here: points tie too often for a formula"
+    elif copied.chance_of == "left_out":
+        chance += " (of training points, left out one at a time: they tie too often for a formula)"
     control = (
         ""
         if copied.control_fraction is None
@@ -292,7 +300,7 @@ def notes(facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int)
     if duplicates.overlap:
         yield (
             f"{duplicates.overlap} held-out points equal a training point, so the held-out set is "
-            "no fair control for these: remove them (--drop-overlap)."
+            "no fair control for these: leave them out of both sets (--drop-overlap)."
         )
     if duplicates.generated:
         yield f"{duplicates.generated} samples equal an earlier sample."
