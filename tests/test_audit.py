@@ -110,6 +110,81 @@ def test_the_p_value_of_a_sample_counts_held_out_points_as_near():
     assert found.evidence.p_values.numpy() == pytest.approx(expected)
 
 
+def lattice(n, *names):
+    """Points of which many are equal by chance."""
+    return (gaussian(n, 8, "lattice", *names) > 0.6).double()
+
+
+def identical_rows(generated, training):
+    known = {tuple(row) for row in training.tolist()}
+    return {k for k, row in enumerate(generated.tolist()) if tuple(row) in known}
+
+
+def test_identical_samples_are_named_where_the_rule_names_none():
+    """Copies among lattice points: held-out points are met as well, so (6) holds for nobody."""
+    training, held_out = lattice(100, "t"), lattice(100, "h")
+    generated = torch.cat([training[:60], lattice(60, "g")])
+    found = genonset.audit(generated, training, held_out)
+    expected = identical_rows(generated, training)
+    assert found.verdict == "copying"
+    assert {f.index for f in found.copying.flagged} == expected
+    assert found.copying.identical == len(expected) > 60
+    assert found.copying.controlled == ()
+    assert found.copying.at_least == 0
+    fresh = {tuple(row) for row in held_out.tolist()}
+    for f in found.copying.flagged:
+        assert torch.equal(generated[f.index], training[f.nearest])
+        assert (f.identical, f.controlled, f.distance) == (True, False, 0)
+        assert f.in_held_out == (tuple(generated[f.index].tolist()) in fresh)
+    shared = sum(f.in_held_out for f in found.copying.flagged)
+    assert 0 < shared < len(expected)
+    alone = [set(map(tuple, x.tolist())) for x in (training, held_out)]
+    near = {tuple(row) for row in generated.tolist()}
+    assert found.copying.points_training == len(near & (alone[0] - alone[1]))
+    assert found.copying.points_held_out == len(near & (alone[1] - alone[0])) > 0
+    told = " ".join(found.reasons)
+    assert f"{len(expected)} samples are named because they are identical" in told
+    assert f"{shared} of them to held-out points as well" in told
+    assert "None is flagged for being near" in told
+    assert "samples are flagged, at" not in told
+
+
+def test_identical_samples_are_named_without_a_held_out_set():
+    generated, training, _ = three(50, 60, 8)
+    generated[20:37] = training[:17]
+    found = genonset.audit(generated, training)
+    assert {f.index: f.nearest for f in found.copying.flagged} == {20 + k: k for k in range(17)}
+    for f in found.copying.flagged:
+        assert (f.identical, f.controlled, f.in_held_out, f.p_value) == (True, False, False, None)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_near_duplicates_too_few_for_the_rule_are_counted_with_the_reason():
+    """Four points: 2^-4 would be false with 1/2 expected, more than a tenth of four."""
+    generated, training, held_out = three(100, 60, 16)
+    generated[:4] = training[:4] + 1e-3 * gaussian(4, 16, "near")
+    generated[4] = training[4]
+    found = genonset.audit(generated[:4], training, held_out, significance=0.1)
+    assert found.copying.flagged == ()
+    assert (found.copying.points_training, found.copying.points_held_out) == (4, 0)
+    assert found.copying.points_by_chance == pytest.approx(0.5)
+    assert any("so up to 0.5 of the 4 are expected by chance" in r for r in found.reasons)
+    five = genonset.audit(generated[:5], training, held_out)
+    assert len(five.copying.controlled) == len(five.copying.flagged) == 5
+    assert [f.identical for f in five.copying.flagged] == [True, False, False, False, False]
+
+
+def test_named_samples_of_no_rule_stay_in_the_background_of_the_power():
+    """What is planted is planted beside them: an innocent generator meets points of both sets."""
+    sets = lattice(60, "g"), lattice(100, "t"), lattice(100, "h")
+    found = genonset.audit(*sets)
+    assert found.copying.controlled == ()
+    assert found.copying.flagged
+    near = found.copying.near_training + found.copying.near_held_out
+    assert found.evidence.background.sum() >= len(found.copying.flagged)
+    assert near >= len(found.copying.flagged)
+
+
 def test_copies_of_points_that_occur_twice_are_all_flagged():
     generated, training, held_out = three(40, 60, 16)
     training[30:] = training[:30]
@@ -295,13 +370,8 @@ def test_json_has_the_stable_keys(planted):
     }
     for part, names in keys.items():
         assert set(names.split()) <= set(found[part] if part else found)
-    assert set(found["copying"]["flagged"][0]) == {
-        "index",
-        "nearest",
-        "distance",
-        "p_value",
-        "change",
-    }
+    flagged = {"index", "nearest", "distance", "p_value", "change", "identical", "controlled"}
+    assert flagged <= set(found["copying"]["flagged"][0])
     assert len(found["inputs"]["training"]["sha256"]) == 64
 
 

@@ -1,5 +1,6 @@
 """The page answers first, holds everything it needs, and shows text from a run as text."""
 
+import csv
 import math
 import re
 from html.parser import HTMLParser
@@ -15,7 +16,13 @@ from genonset import figures, report, seeds
 from genonset.errors import DataError, StoreError
 from genonset.estimates import p_text
 from genonset.experiment import build
-from genonset.report import answer, smallest_log_ratio, write_flagged, write_run_report
+from genonset.report import (
+    answer,
+    smallest_log_ratio,
+    write_flagged,
+    write_kept,
+    write_run_report,
+)
 from test_figures import N, invented, run, shifted
 
 VOID = {"meta", "br", "link", "img", "hr"}
@@ -408,7 +415,76 @@ def test_more_copies_than_pictures_are_all_named(tmp_path):
     assert "48 of 60 are shown" in page.text
     assert len(html) < 2_000_000
     lines = write_flagged(verdict, tmp_path / "flagged.csv").read_text("utf-8").splitlines()
-    assert lines[0] == "sample,training,distance,p_value,change"
+    parts = "flip,shift,crop,gain,offset,remaining_difference,mixed_with"
+    assert lines[0] == f"sample,training,distance,p_value,change,why,{parts}"
+    p = p_text(verdict.copying.flagged[0].p_value)
     assert sorted(lines[1:]) == sorted(
-        f"row {k},row {k},0,{p_text(verdict.copying.flagged[0].p_value)}," for k in range(60)
+        f"row {k},row {k},0,{p},,identical,,,,,,," for k in range(60)
     )
+    kept = write_kept(verdict, tmp_path / "kept.csv").read_text("utf-8").splitlines()
+    assert kept[0] == "sample,training,distance,held_out,held_out_distance,p_value"
+    assert [line.split(",")[0] for line in kept[1:]] == [f"row {k}" for k in range(60, 80)]
+    evidence = verdict.evidence
+    for line, k in zip(kept[1:], range(60, 80), strict=True):
+        _, near, distance, other, away, p = line.split(",")
+        point, fresh = (int(name.removeprefix("row ")) for name in (near, other))
+        flat = samples[k].flatten().double()
+        assert float(distance) == pytest.approx(
+            float((flat - training[point].flatten()).norm()), rel=1e-5
+        )
+        assert float(away) == pytest.approx(
+            float((flat - held_out[fresh].flatten()).norm()), rel=1e-5
+        )
+        assert float(p) == pytest.approx(float(evidence.p_values[k]), rel=0.05)
+
+
+def test_what_was_done_stands_in_columns(tmp_path):
+    """Flipped, shifted, darker copies and blends, each found in the columns of the table."""
+    training, held_out, fresh = (
+        torch.nn.functional.pad(torch.rand(60, 1, 12, 12, generator=seeds.generator(k)), [2] * 4)
+        for k in (1, 2, 3)
+    )
+    samples = fresh.clone()
+    samples[:5] = training[:5].flip(-1)
+    samples[5:10] = training[5:10].roll(1, -2)
+    samples[10:15] = 0.5 * training[10:15] + 0.25
+    samples[15:20] = 0.75 * training[15:20] + 0.25 * training[25:30]
+    verdict = genonset.audit(samples, training, held_out, robust=True)
+    table = write_flagged(verdict, tmp_path / "flagged.csv").read_text("utf-8").splitlines()
+    rows = {int(row["sample"].removeprefix("row ")): row for row in csv.DictReader(table)}
+    assert set(range(15)) <= set(rows)
+    for k, row in rows.items():
+        assert row["training"] == f"row {k}"
+        assert row["why"] == "near-duplicate"
+        assert row["flip"] == ("flipped left-right" if k < 5 else "")
+        assert row["shift"] == ("1 0" if 5 <= k < 10 else "")
+        assert (row["gain"], row["offset"]) == (
+            ("0.5", "0.25") if 10 <= k < 15 else (row["gain"], "")
+        )
+        mixed = 15 <= k < 20
+        assert row["mixed_with"] == (f"row {k + 10}" if mixed else "")
+        assert row["gain"] == ("0.75" if mixed else row["gain"])
+        assert float(row["remaining_difference"]) < 0.01
+    assert any(k in rows for k in range(15, 20))
+
+
+def test_names_break_at_separators_and_stay_text():
+    assert report.breakable("a/b_c-d.e\\f g") == ("a/<wbr/>b_<wbr/>c-<wbr/>d.<wbr/>e\\<wbr/>f g")
+    assert report.breakable("<b>&'") == "&lt;b&gt;&amp;&#39;"
+
+
+def test_the_page_says_why_samples_are_named(tmp_path):
+    """Identical ones alone, where nothing else can be told; and nobody where nothing is near."""
+    training = torch.rand(40, 1, 8, 8, generator=seeds.generator(1))
+    samples = torch.cat([training[:3], torch.rand(20, 1, 8, 8, generator=seeds.generator(3))])
+    for m, words, cards in (
+        (23, "Framed samples are identical to training points. 3 of 3 are shown", 3),
+        (-20, "No sample is flagged; these are the 20 of 20 that come nearest", 0),
+    ):
+        verdict = genonset.audit(samples[-20:] if m < 0 else samples, training)
+        page = Page(genonset.write_report(verdict, tmp_path / "report.html").read_text("utf-8"))
+        text = " ".join(page.text.split())
+        assert words in text
+        assert "docs/no-held-out.md" in text
+        framed = [a for _, a in page.elements if a.get("class") == "card flagged"]
+        assert len(framed) == cards

@@ -701,8 +701,8 @@ def _flagged(verdict: Verdict) -> Iterator[dict[str, str]]:
             "training": point_name(verdict, "training", f.nearest),
             "distance": f"{f.distance:.6g}",
             "p_value": "" if f.p_value is None else p_text(f.p_value),
-            "why": f.why,
             "change": f.change or "",
+            "why": f.why,
             **_parts(verdict, f.details),
         }
 
@@ -733,16 +733,16 @@ def _spaced(values: Iterable[float]) -> str:
 def write_flagged(verdict: Verdict, path: str | Path) -> Path:
     """Write the samples that are named as CSV, nearest first: one line each.
 
-    Columns: sample, training image, their distance, the p-value of the sample, why it is named,
-    what was done in words, and the same in parts: flip; shift, pixels down and right; crop, the
-    top, left, height and width of the part of the training image; gain and offset, one or one a
-    channel; the difference that remains, in units of the contrast; and the other image of a
+    Columns: sample, training point, their distance, the p-value of the sample, what was done in
+    words, why it is named, and what was done in parts: flip; shift, pixels down and right; crop,
+    the top, left, height and width of the part of the training image; gain and offset, one or one
+    a channel; the difference that remains, in units of the contrast; and the other image of a
     mixture.
 
     Raises:
         StoreError: if it cannot be written.
     """
-    columns = ("sample", "training", "distance", "p_value", "why", "change", *PARTS)
+    columns = ("sample", "training", "distance", "p_value", "change", "why", *PARTS)
     return _write_table(path, columns, _flagged(verdict))
 
 
@@ -762,23 +762,19 @@ KEPT = ("sample", "training", "distance", "held_out", "held_out_distance", "p_va
 
 def _kept(verdict: Verdict) -> Iterator[dict[str, str]]:
     evidence, named = verdict.evidence, {f.index for f in verdict.copying.flagged}
-    training, to_training = evidence.nearest_training.tolist(), evidence.to_training.tolist()
-    for k in range(len(to_training)):
+    columns: list[tuple[str, str, list[int], list[float]]] = [
+        ("training", "distance", evidence.nearest_training.tolist(), evidence.to_training.tolist())
+    ]
+    if evidence.to_held_out is not None and evidence.nearest_held_out is not None:
+        near, away = evidence.nearest_held_out.tolist(), evidence.to_held_out.tolist()
+        columns.append(("held_out", "held_out_distance", near, away))
+    for k, p_value in enumerate(evidence.p_values.tolist()):
         if k in named:
             continue
-        row = {
-            "sample": point_name(verdict, "generated", k),
-            "training": point_name(verdict, "training", training[k]),
-            "distance": f"{to_training[k]:.6g}",
-        }
-        if evidence.to_held_out is not None and evidence.nearest_held_out is not None:
-            near = int(evidence.nearest_held_out[k])
-            row |= {
-                "held_out": point_name(verdict, "held_out", near),
-                "held_out_distance": f"{float(evidence.to_held_out[k]):.6g}",
-                "p_value": p_text(float(evidence.p_values[k])),
-            }
-        yield row
+        row = {"sample": point_name(verdict, "generated", k)}
+        for role, distance, where, distances in columns:
+            row |= {role: point_name(verdict, role, where[k]), distance: f"{distances[k]:.6g}"}
+        yield row | ({"p_value": p_text(p_value)} if len(columns) > 1 else {})
 
 
 def _write_table(

@@ -540,8 +540,9 @@ def audit(
     Args:
         generated: shape (m, *shape), samples of a model.
         training: shape (n_T, *shape), the points it was fitted to.
-        held_out: shape (n_H, *shape), points of the same source that it was not fitted to; best a
-            random part put aside before training. Without it the verdict is "undecided".
+        held_out: shape (n_H, *shape), points of the same source that it was not fitted to, and
+            that did not choose its checkpoint; best a random part put aside before training.
+            Without it the verdict is "undecided".
         seed: of the relabellings, planted copies and subsets.
         n_permutations: relabellings where no exact law is at hand; p-values are then
             (k + 1)/(n_permutations + 1).

@@ -194,8 +194,9 @@ def naming(copied: Copying, significance: float) -> Iterator[str]:
         )
     if not chosen and copied.near_training:
         near = copied.near_training - copied.identical
-        none = f"The {near} {'others ' * bool(alone)}that are near are not" if near else "None is"
-        yield f"{none} flagged for being near: {_why_none(copied, significance)}."
+        others = f"The {near} {'others ' * bool(alone)}that are near are not flagged"
+        none = others if near else "None is flagged for being near"
+        yield f"{none}: {_why_none(copied, significance)}."
 
 
 def _why_none(copied: Copying, significance: float) -> str:

@@ -73,6 +73,12 @@ def test_flagged_samples_are_named_in_a_table_and_in_json(found, pictures):
     assert {row["sample"]: row["training"] for row in rows} == {
         f"{NAME}{k:04d}.png": f"{k:04d}.png" for k in range(15)
     }
+    assert {row["sample"] for row in rows if row["why"] == "identical"} == {
+        f"{NAME}{k:04d}.png" for k in range(3)
+    }
+    with (pictures / numbers["kept"]).open(newline="", encoding="utf-8") as file:
+        kept = [row["sample"] for row in csv.DictReader(file)]
+    assert kept == [f"{NAME}{k:04d}.png" for k in range(15, 50)]
     names = [(f["sample"], f["training"]) for f in numbers["copying"]["flagged"]]
     assert names == [(row["sample"], row["training"]) for row in rows]
     page = Page((pictures / "found" / "report.html").read_text("utf-8"))
@@ -143,6 +149,9 @@ def test_words_for_a_reader(pictures):
     assert told.returncode == 0
     assert "near-duplicates of training points" in told.stdout
     assert "15 samples are flagged" in told.stdout
+    assert "copies as they are; flipped, shifted, cropped or tinted ones were not" in told.stdout
+    assert "Named, 15 samples: a/flagged.csv" in told.stderr
+    assert "All others, 35: a/kept.csv" in told.stderr
     assert "Report: a/report.html" in told.stderr
     assert "Next:" in told.stderr
 
@@ -152,6 +161,9 @@ def test_without_a_held_out_set(pictures):
     numbers = json.loads(told.stdout)
     assert numbers["verdict"] == "undecided"
     assert numbers["copying"]["p_value"] is None
+    assert {f["sample"] for f in numbers["copying"]["flagged"]} == {
+        f"{NAME}{k:04d}.png" for k in range(3)
+    }
     text = Page((pictures / "b" / "report.html").read_text("utf-8")).text
     assert "random half" in text
     refused(audit(pictures, "--plan", held_out=None), "needs a held-out set")
