@@ -673,7 +673,7 @@ def test_an_audit_of_strange_names_is_written_and_printed(tmp_path):
     page = write_report(verdict, tmp_path / "page.html").read_text("utf-8")
     assert r"line\nbreak.png" in page
     assert "\u202e" not in page
-    assert r"caf\xe9/t" in page
+    assert r"caf\xe9/t" in page.replace("<wbr/>", "")
     assert any(r"1 .\xfe" in note for note in verdict.notes)
     arguments = ["audit", str(home / "g"), "--training", str(home / "t"), "--skip-unreadable"]
     arguments += ["--held-out", str(home / "h"), "--out", str(home / "out")]

@@ -140,6 +140,7 @@ def test_keys_of_cells_without_it_do_not_know_the_option():
     assert old.pop("kept_for") == {}
     from genonset.spec import SCHEMA, _digest
 
+    assert old.pop("edition") == SCHEMA
     assert cell.key == _digest([SCHEMA, old])
     assert cell.common_key != cells(kept_for={"evaluation": 12})[0].common_key
 

@@ -272,3 +272,27 @@ def test_export_formats_agree(tmp_path):
     assert results.to_polars().equals(polars.read_parquet(tmp_path / "a.parquet"))
     with pytest.raises(ConfigError, match=r"\.csv, \.parquet or \.json"):
         export(results, tmp_path / "a.xlsx")
+
+
+def test_a_run_of_an_earlier_edition_is_read_and_not_extended(tmp_path):
+    """Its spec states no edition, and its cells have the keys of that time."""
+    old = resolve(Sweep.from_options(OPTIONS | {"edition": 1}))
+    keys = [cell.key for _, cell in old.cells()]
+    assert not set(keys) & {cell.key for cell in CELLS}, "another edition, another key"
+    with pytest.raises(StoreError, match="of edition 1"):
+        Store(tmp_path / "new", old)
+    folder = tmp_path / "run"
+    with Store(folder, SWEEP) as store:
+        store.add(result(CELLS[0], delta=0.25))
+    spec = folder / "spec.toml"
+    lines = spec.read_text().splitlines(keepends=True)
+    spec.write_text("".join(line for line in lines if not line.startswith("edition")))
+    database = sqlite3.connect(folder / "results.sqlite")
+    with database:
+        database.execute("UPDATE results SET key = ?", (keys[0],))
+    database.close()
+    assert Results(folder).matrix("delta")[0, 0] == 0.25
+    before = contents(folder)
+    with pytest.raises(StoreError, match="not extended"):
+        Store(folder, SWEEP)
+    assert contents(folder) == before

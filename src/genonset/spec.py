@@ -74,8 +74,12 @@ from genonset.sources import Circle, Empirical, Gaussian, GaussianMixture, TwoMo
 from genonset.tensors import Samples, Vectors, flatten, require_finite
 from genonset.training import Monitor, Recipe, train
 
-SCHEMA = 1
-"""Raised whenever the numbers of an unchanged cell change."""
+SCHEMA = 2
+"""Raised whenever the numbers of an unchanged cell change.
+
+2: ties of nearest neighbours go by the order of coordinates, and equal rows share samples in
+parts; medians of distances are of rows drawn at random.
+"""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -937,6 +941,7 @@ class Measurement(Table):
     original sets of `n_original` points, (A5), instead of one drawn set: the fast path.
     `kept_for` keeps a source of randomness for so many consecutive replicates before it is drawn
     again: a nested design, from which `Results.components` reads each source's own variance.
+    `edition` is the schema number its numbers are of; a run folder states it.
     """
 
     seed: int = 0
@@ -947,6 +952,7 @@ class Measurement(Table):
     bandwidth: Bandwidth = "paper"
     allow_mixed_units: bool = False
     kept_for: dict[Draw, Count] = {}
+    edition: Annotated[int, Field(ge=1, le=SCHEMA)] = SCHEMA
     source: AnySource
     model: AnyModel
 
@@ -1006,8 +1012,8 @@ class Cell(Measurement):
     @property
     def key(self) -> str:
         """Hash of the canonical JSON: the name of this cell in a store."""
-        usual = None if self.kept_for else {"kept_for"}
-        return _digest([SCHEMA, self.model_dump(mode="json", exclude=usual)])
+        usual = {"edition"} if self.kept_for else {"edition", "kept_for"}
+        return _digest([self.edition, self.model_dump(mode="json", exclude=usual)])
 
     def turn(self, draw: Draw) -> int:
         """Which draw of one source of randomness this cell has: its replicate, unless kept."""
@@ -1020,17 +1026,17 @@ class Cell(Measurement):
         """
         if not isinstance(self.model, NetworkModel):
             return None
-        options = self.model_dump(mode="json")
+        options = self.model_dump(mode="json", exclude={"edition"})
         unit = self.model.recipe.budget
         options["model"][unit] = "any"
-        return _digest([SCHEMA, options])
+        return _digest([self.edition, options])
 
     @property
     def common_key(self) -> str:
         """Equal for cells that share the original set and its kernel width."""
         shared = {"seed", "replicate", "source", "n_original", "n_generated", "bandwidth"}
         shared |= {"kept_for"} if self.kept_for else set()
-        return _digest([SCHEMA, self.model_dump(mode="json", include=shared)])
+        return _digest([self.edition, self.model_dump(mode="json", include=shared)])
 
 
 def _digest(value: Any) -> str:

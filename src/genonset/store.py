@@ -37,7 +37,7 @@ from genonset.experiment import Result, build, eigenvalues, floor_values, remove
 from genonset.gallery import Gallery
 from genonset.onset import Onset, Point, Scaling, fit_onset_scaling, fit_scaling
 from genonset.predictions import PredictedOnset, predictions
-from genonset.spec import Cell, Sweep
+from genonset.spec import SCHEMA, Cell, Sweep
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +85,13 @@ class Store:
     def __init__(
         self, folder: str | Path, sweep: Sweep, *, shard: tuple[int, int] | None = None
     ) -> None:
+        if sweep.edition != SCHEMA:
+            raise StoreError(
+                f"The sweep {sweep.name!r} is of edition {sweep.edition}; this release computes "
+                f"numbers of edition {SCHEMA}. Runs of other editions can be read, reported and "
+                "exported, but not made or extended: leave edition out of the spec, and choose "
+                "another folder with --out."
+            )
         if not sweep.resolved:
             raise ConfigError(
                 f"The sweep {sweep.name!r} is not resolved: its sizes or the content of its files "
@@ -296,7 +303,14 @@ def _check_continues(there: Sweep, wanted: Sweep, folder: Path) -> None:
         {"n", "replicates", "replicates_at", "variants", "contents"} if grows else set()
     )
     changed = [k for k in new if old.get(k) != new[k] and k not in free]
-    if changed and any(row.status == "done" for row in _read_rows(folder)):
+    done = any(row.status == "done" for row in _read_rows(folder))
+    if done and there.edition != SCHEMA:
+        raise StoreError(
+            f"{folder} holds numbers of edition {there.edition}; this release computes those of "
+            f"edition {SCHEMA}, which differ for the same cells. The run can be read, reported "
+            "and exported, but not extended: choose another folder with --out."
+        )
+    if changed and done:
         raise StoreError(
             f"{folder} holds a run of another spec; these options differ: {', '.join(changed)}. "
             "Choose another folder with --out, or delete this one. A run can be extended by "
@@ -317,7 +331,10 @@ def read_sweep(folder: str | Path) -> Sweep:
             f"{folder} is not a run folder: it has no spec.toml. "
             "Make one with: genonset sweep SPEC.toml --out FOLDER"
         )
-    return Sweep.from_toml(spec)
+    sweep = Sweep.from_toml(spec)
+    if "edition" in sweep.model_fields_set:
+        return sweep
+    return sweep.model_copy(update={"edition": 1})  # the first one did not state it
 
 
 # -- reading -----------------------------------------------------------------------------------
