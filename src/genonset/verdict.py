@@ -86,7 +86,7 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError
 from genonset.estimates import Estimate, wilson
-from genonset.features import as_images, coordinates, represent
+from genonset.features import Grain, as_images, coordinates, represent
 from genonset.findings import (
     Copying,
     Duplicates,
@@ -1015,7 +1015,7 @@ def _views(sets: dict[str, Tensor], features: str) -> Views:
     pool = [sets[name] for name in ("training", "held_out") if name in sets]
     shape = tuple(pool[0].shape[1:])
     as_images(pool[0][:1], "A robust search")
-    return Views(shape=shape, onto=coordinates(pool, features))
+    return Views(shape=shape, onto=coordinates(pool, features), grain=Grain.of(pool))
 
 
 def _with_changes(

@@ -17,6 +17,11 @@ left-right, upside down, both) goes with each of
 Where f takes out gain and offset and the fine half of the image (`lowpass`), D is blind to
 brightness, contrast, compression and mild noise as well.
 
+A part of an image without contrast is a view of any image: a white corner would make every image
+with a white corner a copy of every other. With *flat* as in (9) of `genonset.features`, a view in
+which one of the windows is flat, and the image it is taken from is not, matches nothing. What is
+flat as a whole is compared as it is.
+
 *No label is looked at*: the set of views is fixed by the shape of the images, and D by the sample
 and the point alone. Whatever is computed from D between samples and pooled points (the nearest
 point, the near-duplicate scale, the gap ratio, with D in place of the distance throughout) is
@@ -39,16 +44,16 @@ same columns have it in common.
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from genonset import neighbors
-from genonset.features import Lowpass, Map, as_images
+from genonset.features import Grain, Lowpass, Map, as_images
 
 FLIPS: dict[tuple[int, ...], str] = {
     (): "",
@@ -69,14 +74,17 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def cut(self, images: Tensor) -> Tensor:
+        """This part of the images."""
+        rows = slice(self.top, self.top + self.height)
+        return images[..., rows, self.left : self.left + self.width]
+
     def of(self, images: Tensor) -> Tensor:
         """This part of the images, enlarged to the full frame by linear interpolation."""
         size = tuple(images.shape[-2:])
         if size == (self.height, self.width):
             return images
-        rows = slice(self.top, self.top + self.height)
-        columns = slice(self.left, self.left + self.width)
-        return interpolate(images[..., rows, columns], size, mode="bilinear")
+        return interpolate(self.cut(images), size, mode="bilinear")
 
     def matrices(self, size: tuple[int, int], flip: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Rows R and columns C such that this part of the flipped image x is R x C^T."""
@@ -139,6 +147,16 @@ def windows(height: int, width: int) -> list[tuple[Window, Window]]:
     return list(dict.fromkeys(found))
 
 
+@functools.cache
+def _core(height: int, width: int) -> Window:
+    """What every window of an image, flipped or not, has in common; if nothing, one pixel."""
+    ends = [(w.top, height - w.top - w.height, w.left, width - w.left - w.width)
+            for pair in windows(height, width) for w in pair]  # fmt: skip
+    above, below, left, right = (max(end) for end in zip(*ends, strict=True))
+    top, side = min(max(above, below), (height - 1) // 2), min(max(left, right), (width - 1) // 2)
+    return Window(top, side, height - 2 * top, width - 2 * side)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Views:
     """The distance (1) between images that are given as rows.
@@ -146,10 +164,12 @@ class Views:
     Attributes:
         shape: of an image: (height, width), or with channels in front.
         onto: f, from images of that shape to coordinates.
+        grain: what is flat.
     """
 
     shape: tuple[int, ...]
     onto: Map
+    grain: Grain = field(default_factory=Grain)
 
     def __post_init__(self) -> None:
         as_images(torch.zeros(1, *self.shape), "a robust search")
@@ -192,10 +212,13 @@ class Views:
         pairs = sorted(windows(*self.shape[-2:]), key=_columns_first)
         for mine, together in groupby(pairs, lambda pair: pair[0]):
             flipped = torch.cat([samples(mine, flip) for flip in FLIPS])
+            nothing = torch.cat([samples.void(mine, flip) for flip in FLIPS])
             for _, other in together:
                 seen = others(other)
                 largest = max(largest, float(seen.norm(dim=1).max()))
-                found = neighbors.nearest(flipped, seen, k, rank=rank)
+                void = others.void(other)
+                found = _nearest_left(flipped, seen, k, torch.where(void, -1, rank))
+                found[0][nothing] = math.inf
                 more, where = (x.view(-1, m, k).transpose(0, 1).flatten(1) for x in found)
                 distances, places = _distinct_nearest(
                     torch.cat([distances, more], 1), torch.cat([places, rank[where]], 1), k
@@ -211,9 +234,8 @@ class Views:
         Args:
             samples, points: images as rows, shape (n, d) each.
         """
-        every, mine, other = list(self), _Seen(self, samples), _Seen(self, points)
-        reach = torch.stack([(mine(v.mine, v.flip) - other(v.other)).norm(dim=1) for v in every])
-        best = (reach <= reach.amin(0) + math.sqrt(_ROUNDING)).to(torch.uint8).argmax(0)
+        every, reach = list(self), self._reach(samples, points)
+        best = (reach <= reach.amin(0)).to(torch.uint8).argmax(0)
         words = []
         for q, p, v in zip(samples, points, (every[k] for k in best.tolist()), strict=True):
             x, y = (
@@ -224,13 +246,29 @@ class Views:
             words.append(", ".join(done) or "as it is")
         return words
 
+    def _reach(self, samples: Tensor, points: Tensor) -> Tensor:
+        """Distance of each sample to its point in every view, shape (views, n).
+
+        Those that the least one, squared, does not differ from by rounding are it.
+        """
+        mine, other = _Seen(self, samples), _Seen(self, points)
+        reach, largest = [], torch.zeros(len(samples), dtype=torch.float64)
+        for view in self:
+            one, two = mine(view.mine, view.flip), other(view.other)
+            largest = largest.maximum(two.norm(dim=1))
+            void = mine.void(view.mine, view.flip) | other.void(view.other)
+            reach.append((one - two).norm(dim=1).masked_fill(void, math.inf))
+        found = torch.stack(reach)
+        least = found.amin(0)
+        return torch.where(found <= least + math.sqrt(_ROUNDING) * largest, least, found)
+
     def images(self, rows: Tensor) -> Tensor:
         """Rows as images of double precision, shape (n, channels, height, width)."""
         return as_images(rows.reshape(len(rows), *self.shape), "a view")
 
 
 class _Seen:
-    """The coordinates of windows of flipped images.
+    """The coordinates of windows of flipped images, and which windows match nothing.
 
     Half of a cosine transform is remembered: windows often have their columns in common.
     """
@@ -238,17 +276,35 @@ class _Seen:
     def __init__(self, views: Views, rows: Tensor) -> None:
         self.views, self.rows = views, rows
         self.halves: dict[tuple[int, int, bool], Tensor] = {}
+        if isinstance(views.onto, Lowpass):
+            self.rest = views.onto.rest(rows.reshape(-1, *views.shape))
+        core = _core(*views.shape[-2:])
+        flat, inner = ([self._flat(x, window) for x in self._parts()] for window in (None, core))
+        self.bare = (torch.cat(inner) & ~torch.cat(flat)).nonzero()[:, 0]
+
+    def _parts(self, flip: tuple[int, ...] = ()) -> Iterator[Tensor]:
+        """The images, flipped, some at a time."""
+        step = max(1, _MEMORY // (32 * self.rows.shape[1]))
+        return (self.views.images(part).flip(flip) for part in self.rows.split(step))
+
+    def _flat(self, images: Tensor, window: Window | None) -> Tensor:
+        return self.views.grain.flat(images if window is None else window.cut(images))
 
     def __call__(self, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
         onto, shape = self.views.onto, self.views.shape
         if isinstance(onto, Lowpass):
             rows, columns = window.matrices((shape[-2], shape[-1]), flip)
-            return onto.whole(
-                self._half(onto, columns, (window.left, window.width, -1 in flip)), rows
-            )
-        step = max(1, _MEMORY // (32 * self.rows.shape[1]))
-        parts = (self.views.images(part).flip(flip) for part in self.rows.split(step))
-        return torch.cat([onto(window.of(x).reshape(-1, *shape)) for x in parts])
+            half = self._half(onto, columns, (window.left, window.width, -1 in flip))
+            return onto.whole(half, self.rest, rows)
+        return torch.cat([onto(window.of(x).reshape(-1, *shape)) for x in self._parts(flip)])
+
+    def void(self, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
+        """Mask of the images, not flat themselves, of which this window is flat."""
+        found = torch.zeros(len(self.rows), dtype=torch.bool)
+        if len(self.bare):
+            images = self.views.images(self.rows[self.bare]).flip(flip)
+            found[self.bare] = self._flat(images, window)
+        return found
 
     def _half(self, onto: Lowpass, columns: Tensor, key: tuple[int, int, bool]) -> Tensor:
         if key not in self.halves:
@@ -256,6 +312,16 @@ class _Seen:
                 self.halves.clear()
             self.halves[key] = onto.half(self.rows.reshape(-1, *self.views.shape), columns)
         return self.halves[key]
+
+
+def _nearest_left(queries: Tensor, points: Tensor, k: int, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The k nearest points of rank 0 or more, and infinity behind them where they are fewer."""
+    there = min(k, int((rank >= 0).sum()))
+    if not there:
+        far = torch.full((len(queries), k), math.inf, dtype=torch.float64)
+        return far, torch.zeros(len(queries), k, dtype=torch.int64)
+    distances, where = neighbors.nearest(queries, points, there, rank=rank)
+    return pad(distances, (0, k - there), value=math.inf), pad(where, (0, k - there))
 
 
 def _columns_first(pair: tuple[Window, Window]) -> tuple[int, ...]:
@@ -281,11 +347,10 @@ def _rest(x: Tensor, y: Tensor) -> Iterator[str]:
         without = float((x - fit).square().sum())
         if left > nothing and without <= left / 2:
             left, rest = without, x - fit
-            gains, offsets = ([f"{round(v, 9) + 0.0:{to}}" for v in values.flatten().tolist()]
-                              for values, to in ((gain, ".2f"), (offset, ".2g")))  # fmt: skip
-            told = f"{word} {', '.join(gains)}, offset{'s' * (parts > 1)} {', '.join(offsets)}"
+            gains, offsets = _written(gain, 1.0, ".2f"), _written(offset, y.abs().max(), ".2g")
+            told = f"{word} {gains}, offset{'s' * (parts > 1)} {offsets}"
     yield told
-    contrast = float((x - x.mean()).square().sum())
+    contrast = float((x - x.mean()).square().sum()) if x.max() > x.min() else 0.0
     share = math.sqrt(left / contrast) if contrast > 0 and left > nothing else 0.0
     if share >= 0.01:
         place = _one_place(rest.square().sum(0))
@@ -294,6 +359,12 @@ def _rest(x: Tensor, y: Tensor) -> Iterator[str]:
             if place
             else (f"differing by {share:.0%} of the contrast")
         )
+
+
+def _written(values: Tensor, size: Tensor | float, form: str) -> str:
+    """Numbers in words; what is rounding beside a size is 0."""
+    rounded = ((values / size * 1e9).round() / 1e9 * size + 0.0).flatten().tolist()
+    return ", ".join(f"{value:{form}}" for value in rounded)
 
 
 _LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
