@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy.fft import dctn
+from scipy.fft import dctn, idctn
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -86,9 +86,10 @@ def test_lowpass_is_the_coarse_half_of_the_cosine_transform():
     kept[0, 0] = False
     expected = dctn(x.numpy(), axes=(2, 3), norm="ortho")[:, :, kept].reshape(4, -1)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    expected = np.pad(expected, ((0, 0), (0, 3)))  # two channels, none flat
     assert represent({"training": x}, "lowpass")["training"].numpy() == pytest.approx(expected)
     large = torch.zeros(1, 1, 48, 48)
-    assert represent({"training": large}, "lowpass")["training"].shape == (1, 12 * 13 // 2 - 1)
+    assert represent({"training": large}, "lowpass")["training"].shape == (1, 12 * 13 // 2 - 1 + 2)
 
 
 @pytest.mark.parametrize("features", ["normalized", "lowpass"])
@@ -96,8 +97,93 @@ def test_gain_and_offset_are_not_seen(features):
     x = images(4)
     changed = represent({"training": x, "generated": 0.7 * x - 0.2}, features)
     assert changed["generated"].numpy() == pytest.approx(changed["training"].numpy())
-    flat = represent({"training": torch.full((1, 1, 4, 4), 0.3)}, features)["training"]
-    assert (flat == 0).all()
+
+
+def apart(features, pool, *images):
+    """Distances of images to one another."""
+    rows = represent({"training": pool, "generated": torch.stack(images)}, features)["generated"]
+    return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**-40, 1e-12])
+@pytest.mark.parametrize("features", ["normalized", "lowpass"])
+def test_flat_images_are_compared_as_they_are(features, unit):
+    """Their distance is the root mean square difference over half the range of the pool."""
+    pool = images(20).clamp(-1, 1)  # two channels, the ends are -1 and 1
+    grey, white = torch.full((2, 6, 9), 0.1), torch.ones(2, 6, 9)
+    tinted = torch.stack([grey[0], white[0]])
+    marked = white.clone()
+    marked[:, 2, 3] = -1
+    every = [x.double() for x in (grey, grey.clone(), white, -white, tinted, marked, 1 - marked)]
+    found = apart(features, unit * pool, *(unit * x for x in every))
+    assert found[0, 1] == 0
+    assert found[0, 2] == pytest.approx(0.9)
+    assert found[2, 3] == pytest.approx(2)
+    assert found[0, 4] == pytest.approx(0.9 / np.sqrt(2))
+    assert (found[:5, 5:] > 2).all(), "as far as nothing that has contrast"
+    assert found[5, 6] == pytest.approx(2), "an image and its negative"
+
+
+def eight_bit(levels, dtype=torch.float32):
+    return (levels.double() / 127.5 - 1).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize("features", ["normalized", "lowpass"])
+def test_a_spread_of_one_level_of_an_8_bit_image_is_flat(features, dtype):
+    rng = np.random.default_rng(3)
+    levels = torch.from_numpy(rng.integers(0, 256, size=(30, 8, 8)).astype(np.uint8))
+    dark = torch.zeros(4, 8, 8, dtype=torch.uint8)
+    dark[1, 3, 3] = 1  # noise of rounding, with the shape of
+    dark[2, 3, 3] = 2
+    dark[3, 3, 3] = 255  # this image
+    if dtype != torch.uint8:
+        levels, dark = eight_bit(levels, dtype), eight_bit(dark, dtype)
+    found = apart(features, levels, *dark)
+    assert found[0, 1] == pytest.approx(1 / 255, rel=0.01)
+    assert (found[:2, 2:] > 2).all()
+    assert found[2, 3] == pytest.approx(0, abs=0.1 if dtype == torch.float16 else 1e-5)
+
+
+@pytest.mark.parametrize("features", ["normalized", "lowpass"])
+def test_a_pool_of_real_numbers_has_no_levels(features):
+    """A faint image beside a bright one, 1e-6 of its range, has all of its contrast."""
+    faint = images(9)[:, :1]
+    pool = torch.cat([faint, 1e6 * faint[:1]])
+    shifted = faint[3] + 0.5  # after an offset
+    assert apart(features, pool, faint[3], shifted)[0, 1] == pytest.approx(0, abs=1e-7)
+    few = torch.from_numpy(np.random.default_rng(1).integers(0, 17, size=(40, 1, 8, 8)) / 8 - 1)
+    one = torch.zeros(2, 1, 8, 8, dtype=torch.float64)
+    one[1, 0, 2, 2] = 1 / 8  # a sixteenth of the range, as digits have it, is contrast
+    assert apart(features, few, *one)[0, 1] > 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("features", ["normalized", "lowpass"])
+def test_the_last_digits_of_a_number_type_are_no_contrast(features, dtype):
+    """A constant that was rounded in two ways, as vectors and their last elements are."""
+    pool = images(20)[:, :1].to(dtype)
+    flat = torch.full((3, 1, 6, 9), 0.1, dtype=dtype)
+    flat[1, 0, -1, -4:] = torch.nextafter(flat[0, 0, 0, 0], torch.tensor(1.0, dtype=dtype))
+    flat[2, 0, -1, -4:] += 1e-4
+    found = apart(features, pool, *flat)
+    assert found[0, 1] < 1e-6
+    assert found[0, 2] > 2
+
+
+def test_what_lowpass_does_not_see_is_no_contrast_to_it():
+    """A fine cosine has no coarse half but rounding, which must not be made its shape."""
+    only = np.zeros((16, 16))
+    only[14, 15] = 1
+    fine = torch.from_numpy(idctn(only, norm="ortho"))[None]
+    pool = torch.from_numpy(np.random.default_rng(2).normal(size=(20, 1, 16, 16)))
+    half = float(pool.max() - pool.min()) / 2
+    odd = 0.3 + fine
+    odd[0, :4] += 1e-3
+    found = apart("lowpass", pool, 0.3 + fine, 0.3 - 3 * fine, 0.5 + fine, odd)
+    assert found[0, 1] < 1e-9
+    assert found[0, 2] == pytest.approx(0.2 / half)
+    assert found[0, 3] > 2
 
 
 @pytest.mark.parametrize("features", ["normalized", "lowpass", "efficientnet"])
@@ -224,3 +310,43 @@ def test_features_find_what_pixels_miss(tmp_path, monkeypatch):
     assert blind.verdict != "copying"
     assert seeing.verdict == "copying"
     assert {f.index for f in seeing.copying.flagged} == set(range(30))
+
+
+UNITS = ("pixels", "normalized", "lowpass", "standardized", "pca:5", "robust", "robust pixels")
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_that_are_powers_of_two_change_no_number(name):
+    """Images of a flux of 1e-12 are the same images: verdict, p-values and distances."""
+    rng = np.random.default_rng(4)
+    smooth = np.cumsum(np.cumsum(rng.normal(size=(160, 10, 10)), 1), 2)[:, 2:, 2:]
+    training, held_out, generated = np.split(smooth, [55, 110])
+    generated[:15] = training[:15] * 0.7 + 0.05 if name not in UNITS[3:5] else training[:15]
+    generated[15:18], training[54], held_out[54] = 0.3, 0.3, -0.1
+    robust, features = name.startswith("robust"), name.removeprefix("robust").strip() or None
+
+    def audit(unit):
+        sets = (unit * x for x in (generated, training, held_out))
+        return genonset.audit(*sets, features=features, robust=robust, n_permutations=200)
+
+    one = audit(1.0)
+    plain = name in ("pixels", "pca:5", "robust pixels")
+    for unit in (2.0**-40, 2.0**40):
+        other, size = audit(unit), unit if plain else 1.0
+        seen = unit if name in ("pixels", "pca:5") or robust else 1.0
+        assert (other.verdict, other.copying.p_value) == (one.verdict, one.copying.p_value)
+        assert other.copying.scale == size * one.copying.scale
+        assert (other.train_bias, other.power) == (one.train_bias, one.power)
+        assert torch.equal(other.evidence.to_training, size * one.evidence.to_training)
+        for mine, other_one in zip(one.copying.flagged, other.copying.flagged, strict=True):
+            words, other_words = (str(f.change).split("offset ") for f in (mine, other_one))
+            assert (mine.index, words[0]) == (other_one.index, other_words[0])
+            if words[1:]:  # offsets are in the unit of the data
+                assert float(other_words[1]) == pytest.approx(unit * float(words[1]), rel=0.05)
+        assert other.quality.sliced_wasserstein == seen * one.quality.sliced_wasserstein
+        for key, peer in one.peers.items():
+            power = {"energy_training": 0.5, "sliced_wasserstein_training": 1.0}.get(key, 0.0)
+            assert other.peers[key].value == pytest.approx(seen**power * peer.value, rel=1e-13), (
+                key
+            )
+            assert other.peers[key].p_value == peer.p_value

@@ -57,6 +57,82 @@ def test_neighbours_are_those_of_the_least_distance_over_all_views(height, width
     assert distances.numpy() == pytest.approx(np.sort(expected, 1)[:, :3], rel=1e-5)
 
 
+def least_with_contrast(queries, points, onto):
+    """Every view but those in which a window is flat and its image is not, one pair at a time."""
+    found = np.full((len(queries), len(points)), np.inf)
+
+    def parts(images, window):
+        top, left, height, width = window
+        inside = images[:, top : top + height, left : left + width]
+        bare = (np.ptp(inside, (1, 2)) == 0) & (np.ptp(images, (1, 2)) > 0)
+        drawn = np.stack([enlarged(x, window).reshape(x.shape) for x in images])
+        return onto(torch.from_numpy(drawn).double()).numpy(), bare
+
+    for mine, other in windows(*queries.shape[1:]):
+        seen, void = parts(points, other)
+        for flipped in (queries, queries[:, :, ::-1], queries[:, ::-1], queries[:, ::-1, ::-1]):
+            own, nothing = parts(flipped, mine)
+            gaps = np.linalg.norm(own[:, None] - seen[None], axis=2)
+            gaps[nothing] = np.inf
+            gaps[:, void] = np.inf
+            found = np.minimum(found, gaps)
+    return found
+
+
+def pages(n, side=12, seed=0):
+    """White pages with a stroke near the border: many of their parts are white."""
+    rng = np.random.default_rng(seed)
+    found = np.ones((n, side, side))
+    for page in found:
+        row, column = rng.integers(0, side - 2), rng.choice([0, 1, side - 2])
+        page[row : row + 2, column : column + 2] = rng.uniform(-1, 0.5, size=(2, 2))
+    return found
+
+
+@pytest.mark.parametrize("features", ["pixels", "normalized", "lowpass"])
+def test_a_part_without_contrast_matches_nothing(features):
+    """Black, grey and white samples against white pages, and pages against pages."""
+    points = np.concatenate([pages(14), np.full((2, 12, 12), [[[0.2]], [[1.0]]])])
+    queries = np.concatenate([pages(5, seed=1), points[:3, :, ::-1], points[14:], -points[15:]])
+    pool = torch.from_numpy(points)
+    onto = rows if features == "pixels" else coordinates([pool], features)
+    views = Views(shape=(12, 12), onto=onto)
+    expected = least_with_contrast(queries, points, onto)
+    distances, indices = views.nearest(rows(torch.from_numpy(queries.copy())), rows(pool), 4)
+    # Pillow's pixels are of single precision
+    assert distances.numpy() == pytest.approx(np.sort(expected, 1)[:, :4], rel=1e-5, abs=3e-6)
+    assert indices[5:10, 0].tolist() == [0, 1, 2, 14, 15]
+    assert (distances[5:10, 0] == 0).all()
+    if features != "pixels":
+        grey = (0.2 + 1) / ((points.max() - points.min()) / 2)
+        assert distances[10, 0] == pytest.approx(grey), "black, against grey"
+        assert (distances[8:, 2] > 2).all(), "two flat pages, then what is not flat"
+        assert (distances[:8, 3] < 2).all()
+
+
+def test_most_of_the_points_may_match_nothing_in_a_view():
+    """Fewer points than neighbours asked for are left of the crops; the whole images are there."""
+    points = torch.ones(3, 8, 8, dtype=torch.float64)
+    points[:, 0, 0] = torch.tensor([0.0, 0.5, 0.7]).double()
+    distances, indices = plain((8, 8)).nearest(rows(points[:1]), rows(points), 3)
+    assert indices.tolist() == [[0, 1, 2]]
+    assert distances[0].numpy() == pytest.approx([0, 0.5, 0.7])
+
+
+def test_black_samples_are_no_copies_of_white_pages_with_a_mark():
+    """After the gain 0 they are, of every crop that leaves the mark out."""
+    training, held_out, fresh = (pages(60, seed=k) for k in (2, 3, 4))
+    marks = training[:6].copy()
+    training[30:] = np.random.default_rng(5).uniform(-1, 1, size=(30, 12, 12))
+    generated = np.concatenate([-np.ones((20, 12, 12)), fresh, marks])
+    generated[:20] += np.linspace(0, 0.2, 20)[:, None, None]  # twenty blacks
+    found = genonset.audit(generated, training, held_out, robust=True)
+    assert (found.evidence.to_training[:20] > 2).all()
+    assert (found.evidence.to_held_out[:20] > 2).all()
+    assert found.evidence.to_training[-6:].tolist() == [0] * 6
+    assert not {f.index for f in found.copying.flagged} & set(range(20))
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 9), (8, 8)])
 def test_coarse_coordinates_of_windows_are_those_of_the_enlarged_images(shape):
     images = gaussian(4, *shape)
@@ -235,6 +311,30 @@ def test_changed_copies_are_no_mixtures(digits, kind):
     samples = NO_MIXTURES[kind](images[:40])
     found = views.changes(rows(samples), rows(images[:40]), rows(images))
     assert sum(change.mixture for change in found) <= 1
+
+
+def test_the_words_know_no_view_without_contrast_and_no_unit():
+    """A shift that leaves white of both is nearer than the flip that was made."""
+    point = torch.ones(1, 1, 12, 12, dtype=torch.float64)
+    point[0, 0, 0, 3:5] = torch.tensor([-1.0, 0.3]).double()
+    for unit in (1.0, 2.0**-40):
+        for features in ("normalized", "lowpass", None):
+            onto = rows if features is None else coordinates([unit * point], features)
+            views = Views(shape=(1, 12, 12), onto=onto)
+            samples = rows(unit * point.flip(-1))
+            (change,) = views.changes(samples, rows(unit * point))
+            assert change.sentence == "flipped left-right"
+        dull = rows(unit * (0.6 * point.flip(-1) + 0.25))
+        views = Views(shape=(1, 12, 12), onto=coordinates([unit * point], "lowpass"))
+        (change,) = views.changes(dull, rows(unit * point))
+        assert change.sentence == f"flipped left-right, gain 0.60, offset {unit * 0.25:.2g}"
+
+
+def test_a_constant_sample_does_not_differ_by_its_rounding():
+    """Its mean is rounded, and no contrast to compare with."""
+    flat = torch.full((1, 1, 4, 4), 0.1, dtype=torch.float64)
+    (change,) = plain((1, 4, 4)).changes(rows(flat), rows(2 * flat))
+    assert "differing" not in change.sentence
 
 
 def test_exchanging_the_labels_exchanges_what_is_found():

@@ -7,8 +7,8 @@ V their first K principal axes, and x - mean x taken in each channel, the maps a
     (1)  pixels           x
     (2)  standardized     (x - m) / s,     constant coordinates dropped
     (3)  pca:K            V^T (x - m)
-    (4)  normalized       n(x) = (x - mean x) / |x - mean x|
-    (5)  lowpass          n(c),    c_ij the cosine coefficients of x with 0 < i/H + j/W < b,
+    (4)  normalized       n(x) = (x - mean x) / |x - mean x|, and (9)
+    (5)  lowpass          n(c) and (9),    c_ij the cosine coefficients of x, 0 < i/H + j/W < b,
                           b = min(3/4, 12/max(H, W))
     (6)  efficientnet     the last layer but one of a network that knows photographs
     (7)  MODULE:CALLABLE  any function of points, applied to each set
@@ -21,6 +21,21 @@ closed form: with r the correlation of x and y over pixels, r >= 0,
 
 so both rank the points alike. (5) is (4) for the coarse half of an image, which compression and
 noise leave alone.
+
+A black sample is white paper with a mark after the gain 0: an image without contrast equals any
+other after some gain and offset, and (8) says nothing of it. An image is *flat* where in each
+channel its largest number exceeds its least by no more than
+
+    (9)  one level, where the pool lies on a grid of 129 to 256 levels, as 8-bit images do; else
+         two units in the last place of the number type the pool is stored in
+
+since a spread of one level is what rounding makes of any constant. It is compared as it is and
+never by normalization: n = 0 in its place, one more coordinate is 2, and one for each of C
+channels is its level (middle between its ends), about the middle of the pool's range and over
+C^(1/2) times half that range. Flat images of one level are thus at distance 0, black and white at
+distance 2 as an image and its negative are, and a flat image is farther than 2 from every image
+that is not flat, for which these coordinates are 0. The grid and the range are those of the pool
+and know no labels; all of it is relative, so that the unit of the images does not matter.
 """
 
 import functools
@@ -34,7 +49,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
 
 from genonset.datasets import blocks, describe_units, moments
 from genonset.errors import ConfigError, DataError
@@ -81,7 +97,7 @@ def coordinates(pool: Sequence[Tensor], features: str) -> Map:
     Args, Raises: as `represent`; `pool` is the training points and, if any, the held-out points.
     """
     if features == "lowpass":
-        return _lowpass(pool)
+        return Lowpass.of(pool)
     if features in _MAPS:
         return functools.partial(_in_parts, _MAPS[features](pool))
     kind, _, argument = features.partition(":")
@@ -168,18 +184,85 @@ def as_images(points: Tensor, what: str) -> Tensor:
     return points.reshape(len(points), -1, *shape[-2:]).double()
 
 
-def _unit(rows: Tensor) -> Tensor:
-    """Rows of length 1; a constant image is all zeros."""
-    length = rows.norm(dim=1, keepdim=True)
-    return torch.where(length > 1e-9, rows / length, 0.0)
+@dataclass(frozen=True, kw_only=True)
+class Grain:
+    """What counts as constant among the images of a pool, equation (9).
+
+    Attributes:
+        level: one step of the grid that the pool lies on; 0 where there is none.
+        rounding: of the number type, relative.
+        middle, half: of the range of the pool, and half of it.
+    """
+
+    level: float = 0.0
+    rounding: float = torch.finfo(torch.float64).eps
+    middle: float = 0.0
+    half: float = 1.0
+
+    @classmethod
+    def of(cls, pool: Sequence[Tensor]) -> "Grain":
+        """Of the pooled points, in the number types they are stored in."""
+        lows, highs = zip(*map(extent, pool), strict=True)
+        low, high = min(lows), max(highs)
+        stored = [torch.finfo(x.dtype).eps for x in pool if x.is_floating_point()]
+        return cls(
+            level=_level(pool, low, high),
+            rounding=max(stored, default=cls.rounding),
+            middle=low / 2 + high / 2,
+            half=(high - low) / 2 or abs(high) or 1.0,
+        )
+
+    def flat(self, images: Tensor) -> Tensor:
+        """Mask of the images, shape (n, channels, height, width), that are flat."""
+        low, high = images.amin((2, 3)), images.amax((2, 3))
+        size = torch.maximum(low.abs(), high.abs())
+        least = (2 * self.rounding * size).clamp(min=1.5 * self.level)  # the grid is rounded too
+        return (high - low <= least).all(1)
+
+    def levels(self, images: Tensor) -> Tensor:
+        """Where each channel lies in the range of the pool, as (9) has it; (n, channels)."""
+        middle = images.amin((2, 3)) / 2 + images.amax((2, 3)) / 2
+        return (middle - self.middle) / (self.half * math.sqrt(images.shape[1]))
+
+
+def _level(pool: Sequence[Tensor], low: float, high: float) -> float:
+    """The step of the coarsest grid of 129 to 256 levels, from end to end, with all numbers on it.
+
+    Rounding to a number type may have moved them by a tenth of it.
+    """
+    left = list(range(128, 256)) if high > low else []
+    for points in pool:  # the first numbers rule out most
+        first = flatten(points[: 1 + 4096 // points[0].numel()]).flatten()[:4096]
+        left = _with_steps(left, (first - low) / (high - low)) if left else []
+    for rows in (rows for points in pool for rows in blocks(points) if left):
+        left = _with_steps(left, (rows - low) / (high - low))
+    return (high - low) / left[0] if left else 0.0
+
+
+def _with_steps(counts: Sequence[int], share: Tensor) -> list[int]:
+    """Numbers of steps that divide the range such that all of its points are on the grid."""
+    return [k for k in counts if bool(((share * k) - (share * k).round()).abs().max() < 0.1)]
+
+
+def _completed(rows: Tensor, size: Tensor, flat: Tensor, levels: Tensor) -> Tensor:
+    """Rows of length 1, and behind them what (9) has instead of those that are flat.
+
+    So are those of which rounding alone is left, of numbers of a size.
+    """
+    length = rows.norm(dim=1)
+    flat = (flat | (length <= 1e-13 * size))[:, None]
+    shape = torch.where(flat, 0.0, rows / length[:, None])
+    return torch.cat([shape, torch.where(flat, pad(levels, (1, 0), value=2.0), 0.0)], 1)
 
 
 def _normalized(pool: Sequence[Tensor]) -> Map:
     as_images(pool[0][:1], "normalized")
+    grain = Grain.of(pool)
 
     def onto(points: Tensor) -> Tensor:
         x = as_images(points, "normalized")
-        return _unit((x - x.mean((2, 3), keepdim=True)).flatten(1))
+        rows = (x - x.mean((2, 3), keepdim=True)).flatten(1)
+        return _completed(rows, torch.zeros(len(x)), grain.flat(x), grain.levels(x))
 
     return onto
 
@@ -191,25 +274,40 @@ class Lowpass:
     Attributes:
         down, right: cosines of the frequencies that are kept, shape (a, height) and (b, width).
         kept: which pairs of them, shape (a, b).
+        grain: what is flat.
     """
 
     down: Tensor
     right: Tensor
     kept: Tensor
+    grain: Grain
 
     @classmethod
-    def of(cls, height: int, width: int) -> "Lowpass":
-        """For images of a size."""
+    def of(cls, pool: Sequence[Tensor]) -> "Lowpass":
+        """For images like those of a pool."""
+        height, width = as_images(pool[0][:1], "lowpass").shape[2:]
         bound = min(3 / 4, 12 / max(height, width))
         order = torch.arange(height)[:, None] / height + torch.arange(width) / width
         kept = (order > 0) & (order < bound)
         if not bool(kept.any()):  # a few pixels: all are coarse
             kept = order > 0
         a, b = (int(1 + kept.any(axis).nonzero().max()) for axis in (1, 0))
-        return cls(down=_cosines(height)[:a], right=_cosines(width)[:b], kept=kept[:a, :b])
+        down, right = _cosines(height)[:a], _cosines(width)[:b]
+        return cls(down=down, right=right, kept=kept[:a, :b], grain=Grain.of(pool))
 
     def __call__(self, points: Tensor) -> Tensor:
-        return self.whole(self.half(points))
+        return self.whole(self.half(points), self.rest(points))
+
+    def rest(self, points: Tensor) -> Tensor:
+        """What `whole` needs of the images beside their halves: the length that one of the same
+        largest number can have, whether they are flat, and their levels."""
+
+        def of_some(points: Tensor) -> Tensor:
+            x = as_images(points, "lowpass")
+            size = x.abs().amax((1, 2, 3)) * math.sqrt(x[0].numel())
+            return torch.cat([torch.stack([size, self.grain.flat(x)], 1), self.grain.levels(x)], 1)
+
+        return _in_parts(of_some, points)
 
     def half(self, points: Tensor, columns: Tensor | None = None) -> Tensor:
         """The transform along rows of x @ columns.T, images x; shape (n, channels, height, b).
@@ -222,14 +320,11 @@ class Lowpass:
         cached = 1 << 19  # numbers that stay near the processor while they are used
         return _in_parts(lambda x: as_images(x, "lowpass") @ right, points, cached)
 
-    def whole(self, half: Tensor, rows: Tensor | None = None) -> Tensor:
+    def whole(self, half: Tensor, rest: Tensor, rows: Tensor | None = None) -> Tensor:
         """The coordinates of rows @ x @ columns.T: what is left to do along columns."""
         down = self.down if rows is None else self.down @ rows
-        return _in_parts(lambda x: _unit((down @ x)[..., self.kept].flatten(1)), half)
-
-
-def _lowpass(pool: Sequence[Tensor]) -> Map:
-    return Lowpass.of(*as_images(pool[0][:1], "lowpass").shape[2:])
+        found = _in_parts(lambda x: (down @ x)[..., self.kept].flatten(1), half)
+        return _completed(found, rest[:, 0], rest[:, 1] > 0, rest[:, 2:])
 
 
 def _cosines(n: int) -> Tensor:
@@ -263,7 +358,7 @@ def _efficientnet(pool: Sequence[Tensor]) -> Map:
 
     def features(x: Tensor) -> Tensor:
         x = ((gain * (x - low) - 127) / 128).float().expand(-1, 3, -1, -1)
-        x = nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+        x = interpolate(x, (side, side), mode="bilinear", antialias=True)
         return network.extract_features(x).mean((2, 3)).double()
 
     @torch.no_grad()

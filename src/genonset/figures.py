@@ -1209,9 +1209,9 @@ def predicted(results: Results, setting: Setting) -> Drawn | None:
     """Predicted curves over the measured points, with the largest standardized deviation.
 
     A prediction is *off* where a point deviates from it by more standard errors than chance gives
-    with probability 1e-3 over the whole figure, plus the tenth of the scatter between runs that
-    the theory leaves (its order 1/d), or plus the share that a limit may be off. Heuristics are
-    drawn dashed and are never off.
+    with probability 1e-3 over the whole figure, plus the quarter of the scatter between runs
+    that the theory leaves (its order 1/d, most near n*), or plus the share that a limit may be
+    off. Heuristics are drawn dashed and are never off.
 
     Returns:
         the figure; None where nothing is predicted.
@@ -1281,7 +1281,7 @@ def _is_off(row: Row, form: Form, bar: float) -> bool:
 HOW_PREDICTED = (
     "Lines are predicted, without any fitted number, in their regime alone; points are runs with "
     "95 % intervals. A prediction is off where a point lies farther from it than chance gives "
-    "once in 1000 such figures and the theory leaves: a tenth of the scatter between runs, 20 % "
+    "once in 1000 such figures and the theory leaves: a quarter of the scatter between runs, 20 % "
     "for a limit of large d. A heuristic is dashed; its error is stated and it is never off."
 )
 PREDICTION: Look = {"color": INK, "linewidth": 1.2, "label": "theory", "zorder": 1.5}

@@ -173,12 +173,13 @@ def unit_test(
     """
     numbers = np.asarray(sums, dtype=np.float64)
     strata = _strata(numbers, units)
-    counted, near_training = int(numbers.sum()) // parts, numbers[units.training].sum() / parts
+    counted = int(numbers.sum()) // parts
+    near_training = float(numbers[units.training].sum()) / parts
     n_generated = counted if n_generated is None else n_generated
     if counted > n_generated:
         raise DataError(f"{counted} samples were counted, but only {n_generated} were generated.")
     p_value = tail(strata, n_permutations, seed)
-    mean = sum(s.values.sum() * s.part for s in strata) / parts
+    mean = sum(float(s.values.sum()) * s.part for s in strata) / parts
     variance = sum(s.variance for s in strata) / parts**2
     n_training = sum(s.n_training for s in strata)
     other = sum(s.n_training * (1 - s.part) for s in strata) / n_training

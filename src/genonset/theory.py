@@ -942,9 +942,9 @@ def one_step_criteria(
     Affinity per dimension, KL both ways, W2 and tr Sigma_G/tr C from the mean and covariance of
     log determinants, `one_step` equations (1) to (9).
 
-    Regime: any n, spectrum of full rank, ridge and start; what is left out is below a tenth of
-    the scatter between runs from d = 8 on. NaN near n = d, and KL(true || generated) where runs
-    scatter by more than half of it.
+    Regime: any n, spectrum of full rank, ridge and start; what is left out is below a quarter
+    of the scatter between runs from d = 8 on, most of it near n*. NaN near n = d, and
+    KL(true || generated) where runs scatter by more than half of it.
 
     Args:
         n: training points > 2, one number or a list.

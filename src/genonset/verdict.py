@@ -87,7 +87,7 @@ from genonset.distances import (
 )
 from genonset.errors import ConfigError, DataError, printable
 from genonset.estimates import Estimate, wilson
-from genonset.features import as_images, coordinates, represent
+from genonset.features import Grain, as_images, coordinates, represent
 from genonset.findings import (
     Copying,
     Duplicates,
@@ -195,14 +195,14 @@ class _Pool:
         cls,
         *sets: Tensor,
         search: Callable[..., tuple[Tensor, Tensor]] = nearest,
-        precision: float | None = None,
+        slack: float | None = None,
         by_value: bool = False,
     ) -> "_Pool":
         """The pool of these sets.
 
         Args:
             search: see above.
-            precision: the unit roundoff of the coordinates.
+            slack: see above; by default of the numbers of these sets.
             by_value: whether values are permuted, none of which is in two sets, and not rows.
         """
         first, member = distinct(*sets)
@@ -210,15 +210,14 @@ class _Pool:
         for rows in member.split([len(x) for x in sets]):
             earliest = first_rows(rows, len(first))[rows] == torch.arange(len(rows))
             ranks.append(torch.where(earliest, rows, -1))
-        if precision is None:
-            precision = max(map(_precision, sets))
+        named = {str(k): x for k, x in enumerate(sets)}
         return cls(
             sets=sets,
             first=first,
             member=member,
             ranks=tuple(ranks),
             units=_units(member.numpy(), len(sets[0]), by_value),
-            slack=4 * precision * max(abs(end) for x in sets for end in extent(x)),
+            slack=_slack(named, named) if slack is None else slack,
             search=search,
         )
 
@@ -374,6 +373,12 @@ class _Pool:
 def _precision(x: Tensor) -> float:
     """Relative rounding of numbers: whole ones and those of half precision are what they are."""
     return torch.finfo(torch.float32 if x.dtype == torch.float32 else torch.float64).eps
+
+
+def _slack(sets: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> float:
+    """What rounding of the numbers of these sets can do to distances of what is seen of them."""
+    largest = max(abs(end) for name in seen if name != "generated" for end in extent(seen[name]))
+    return 4 * max(map(_precision, sets.values())) * largest
 
 
 def _units(member: np.ndarray, n_training: int, by_value: bool) -> Units:
@@ -590,7 +595,7 @@ def audit(
         equal=equal_points(sets),
         search=nearest if views is None else views.nearest,
         by_value=kept is not None,
-        precision=max(map(_precision, sets.values())),
+        slack=_slack(sets, {n: views.onto(x) for n, x in sets.items()} if views else rows),
     )
     copied, bias = (
         search.copying(significance, n_permutations, seed),
@@ -782,12 +787,12 @@ class _Search:
         whole: dict[str, Tensor],
         equal: Equal,
         search: Callable[..., tuple[Tensor, Tensor]],
-        precision: float,
+        slack: float,
         by_value: bool,
     ) -> "_Search":
         roles = [name for name in ("training", "held_out") if name in rows]
         sets = (rows[name] for name in roles)
-        points = _Pool.of(*sets, search=search, precision=precision, by_value=by_value)
+        points = _Pool.of(*sets, search=search, slack=slack, by_value=by_value)
         mine = points.has(0)
         other = points.has(1) if len(roles) > 1 else torch.zeros_like(mine)
         if int(mine.sum()) < 2:
@@ -1244,7 +1249,7 @@ def _views(sets: dict[str, Tensor], features: str) -> Views:
     pool = [sets[name] for name in ("training", "held_out") if name in sets]
     shape = tuple(pool[0].shape[1:])
     as_images(pool[0][:1], "A robust search")
-    return Views(shape=shape, onto=coordinates(pool, features))
+    return Views(shape=shape, onto=coordinates(pool, features), grain=Grain.of(pool))
 
 
 def _with_identical(

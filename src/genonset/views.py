@@ -17,6 +17,11 @@ left-right, upside down, both) goes with each of
 Where f takes out gain and offset and the fine half of the image (`lowpass`), D is blind to
 brightness, contrast, compression and mild noise as well.
 
+A part of an image without contrast is a view of any image: a white corner would make every image
+with a white corner a copy of every other. With *flat* as in (9) of `genonset.features`, a view in
+which one of the windows is flat, and the image it is taken from is not, matches nothing. What is
+flat as a whole is compared as it is.
+
 *No label is looked at*: the set of views is fixed by the shape of the images, and D by the sample
 and the point alone. Whatever is computed from D between samples and pooled points (the nearest
 point, the near-duplicate scale, the gap ratio, with D in place of the distance throughout) is
@@ -53,7 +58,7 @@ another image p' is known that explains it,
 import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -62,7 +67,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad, unfold
 
 from genonset import neighbors
-from genonset.features import Lowpass, Map, as_images
+from genonset.features import Grain, Lowpass, Map, as_images
 
 FLIPS: dict[tuple[int, ...], str] = {
     (): "",
@@ -83,14 +88,17 @@ class Window(NamedTuple):
     height: int
     width: int
 
+    def cut(self, images: Tensor) -> Tensor:
+        """This part of the images."""
+        rows = slice(self.top, self.top + self.height)
+        return images[..., rows, self.left : self.left + self.width]
+
     def of(self, images: Tensor) -> Tensor:
         """This part of the images, enlarged to the full frame by linear interpolation."""
         size = tuple(images.shape[-2:])
         if size == (self.height, self.width):
             return images
-        rows = slice(self.top, self.top + self.height)
-        columns = slice(self.left, self.left + self.width)
-        return interpolate(images[..., rows, columns], size, mode="bilinear")
+        return interpolate(self.cut(images), size, mode="bilinear")
 
     def matrices(self, size: tuple[int, int], flip: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Rows R and columns C such that this part of the flipped image x is R x C^T."""
@@ -225,6 +233,16 @@ def windows(height: int, width: int) -> list[tuple[Window, Window]]:
     return list(dict.fromkeys(found))
 
 
+@functools.cache
+def _core(height: int, width: int) -> Window:
+    """What every window of an image, flipped or not, has in common; if nothing, one pixel."""
+    ends = [(w.top, height - w.top - w.height, w.left, width - w.left - w.width)
+            for pair in windows(height, width) for w in pair]  # fmt: skip
+    above, below, left, right = (max(end) for end in zip(*ends, strict=True))
+    top, side = min(max(above, below), (height - 1) // 2), min(max(left, right), (width - 1) // 2)
+    return Window(top, side, height - 2 * top, width - 2 * side)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Views:
     """The distance (1) between images that are given as rows.
@@ -232,10 +250,12 @@ class Views:
     Attributes:
         shape: of an image: (height, width), or with channels in front.
         onto: f, from images of that shape to coordinates.
+        grain: what is flat.
     """
 
     shape: tuple[int, ...]
     onto: Map
+    grain: Grain = field(default_factory=Grain)
 
     def __post_init__(self) -> None:
         as_images(torch.zeros(1, *self.shape), "a robust search")
@@ -278,10 +298,13 @@ class Views:
         pairs = sorted(windows(*self.shape[-2:]), key=_columns_first)
         for mine, together in groupby(pairs, lambda pair: pair[0]):
             flipped = torch.cat([samples(mine, flip) for flip in FLIPS])
+            nothing = torch.cat([samples.void(mine, flip) for flip in FLIPS])
             for _, other in together:
                 seen = others(other)
                 largest = max(largest, float(seen.norm(dim=1).max()))
-                found = neighbors.nearest(flipped, seen, k, rank=rank)
+                void = others.void(other)
+                found = _nearest_left(flipped, seen, k, torch.where(void, -1, rank))
+                found[0][nothing] = math.inf
                 more, where = (x.view(-1, m, k).transpose(0, 1).flatten(1) for x in found)
                 distances, places = _distinct_nearest(
                     torch.cat([distances, more], 1), torch.cat([places, rank[where]], 1), k
@@ -300,10 +323,8 @@ class Views:
             samples, points: images as rows, shape (n, d) each.
             others: images as rows, with which the points may have been mixed.
         """
-        every, mine, other = list(self), _Seen(self, samples), _Seen(self, points)
-        reach = torch.stack([(mine(v.mine, v.flip) - other(v.other)).norm(dim=1) for v in every])
-        slack = math.sqrt(_ROUNDING) * other(every[0].other).norm(dim=1)
-        best = (reach <= reach.amin(0) + slack).to(torch.uint8).argmax(0)
+        every, reach = list(self), self._reach(samples, points)
+        best = (reach <= reach.amin(0)).to(torch.uint8).argmax(0)
         views = [every[k] for k in best.tolist()]
         pairs = [
             (
@@ -330,13 +351,29 @@ class Views:
         for part in rows.split(max(1, _MEMORY // (8 * rows.shape[1]))):
             yield window.of(self.images(part))
 
+    def _reach(self, samples: Tensor, points: Tensor) -> Tensor:
+        """Distance of each sample to its point in every view, shape (views, n).
+
+        Those that the least one, squared, does not differ from by rounding are it.
+        """
+        mine, other = _Seen(self, samples), _Seen(self, points)
+        reach, largest = [], torch.zeros(len(samples), dtype=torch.float64)
+        for view in self:
+            one, two = mine(view.mine, view.flip), other(view.other)
+            largest = largest.maximum(two.norm(dim=1))
+            void = mine.void(view.mine, view.flip) | other.void(view.other)
+            reach.append((one - two).norm(dim=1).masked_fill(void, math.inf))
+        found = torch.stack(reach)
+        least = found.amin(0)
+        return torch.where(found <= least + math.sqrt(_ROUNDING) * largest, least, found)
+
     def images(self, rows: Tensor) -> Tensor:
         """Rows as images of double precision, shape (n, channels, height, width)."""
         return as_images(rows.reshape(len(rows), *self.shape), "a view")
 
 
 class _Seen:
-    """The coordinates of windows of flipped images.
+    """The coordinates of windows of flipped images, and which windows match nothing.
 
     Half of a cosine transform is remembered: windows often have their columns in common.
     """
@@ -344,17 +381,35 @@ class _Seen:
     def __init__(self, views: Views, rows: Tensor) -> None:
         self.views, self.rows = views, rows
         self.halves: dict[tuple[int, int, bool], Tensor] = {}
+        if isinstance(views.onto, Lowpass):
+            self.rest = views.onto.rest(rows.reshape(-1, *views.shape))
+        core = _core(*views.shape[-2:])
+        flat, inner = ([self._flat(x, window) for x in self._parts()] for window in (None, core))
+        self.bare = (torch.cat(inner) & ~torch.cat(flat)).nonzero()[:, 0]
+
+    def _parts(self, flip: tuple[int, ...] = ()) -> Iterator[Tensor]:
+        """The images, flipped, some at a time."""
+        step = max(1, _MEMORY // (32 * self.rows.shape[1]))
+        return (self.views.images(part).flip(flip) for part in self.rows.split(step))
+
+    def _flat(self, images: Tensor, window: Window | None) -> Tensor:
+        return self.views.grain.flat(images if window is None else window.cut(images))
 
     def __call__(self, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
         onto, shape = self.views.onto, self.views.shape
         if isinstance(onto, Lowpass):
             rows, columns = window.matrices((shape[-2], shape[-1]), flip)
-            return onto.whole(
-                self._half(onto, columns, (window.left, window.width, -1 in flip)), rows
-            )
-        step = max(1, _MEMORY // (32 * self.rows.shape[1]))
-        parts = (self.views.images(part).flip(flip) for part in self.rows.split(step))
-        return torch.cat([onto(window.of(x).reshape(-1, *shape)) for x in parts])
+            half = self._half(onto, columns, (window.left, window.width, -1 in flip))
+            return onto.whole(half, self.rest, rows)
+        return torch.cat([onto(window.of(x).reshape(-1, *shape)) for x in self._parts(flip)])
+
+    def void(self, window: Window, flip: tuple[int, ...] = ()) -> Tensor:
+        """Mask of the images, not flat themselves, of which this window is flat."""
+        found = torch.zeros(len(self.rows), dtype=torch.bool)
+        if len(self.bare):
+            images = self.views.images(self.rows[self.bare]).flip(flip)
+            found[self.bare] = self._flat(images, window)
+        return found
 
     def _half(self, onto: Lowpass, columns: Tensor, key: tuple[int, int, bool]) -> Tensor:
         if key not in self.halves:
@@ -362,6 +417,16 @@ class _Seen:
                 self.halves.clear()
             self.halves[key] = onto.half(self.rows.reshape(-1, *self.views.shape), columns)
         return self.halves[key]
+
+
+def _nearest_left(queries: Tensor, points: Tensor, k: int, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """The k nearest points of rank 0 or more, and infinity behind them where they are fewer."""
+    there = min(k, int((rank >= 0).sum()))
+    if not there:
+        far = torch.full((len(queries), k), math.inf, dtype=torch.float64)
+        return far, torch.zeros(len(queries), k, dtype=torch.int64)
+    distances, where = neighbors.nearest(queries, points, there, rank=rank)
+    return pad(distances, (0, k - there), value=math.inf), pad(where, (0, k - there))
 
 
 def _columns_first(pair: tuple[Window, Window]) -> tuple[int, ...]:
@@ -406,7 +471,8 @@ def _change(view: View, x: Tensor, y: Tensor) -> Change:
 
 
 def _contrast(image: Tensor) -> float:
-    return float((image - image.mean()).square().sum())
+    """The squared difference from the mean; 0 of one level, whatever rounding makes of it."""
+    return float((image - image.mean()).square().sum()) if image.max() > image.min() else 0.0
 
 
 def _centred(images: Tensor) -> Tensor:

@@ -91,6 +91,23 @@ def test_a_wrong_prediction_turns_the_section_red(results, monkeypatch, tmp_path
     assert "disagree beyond chance: spread ratio" in page
 
 
+def drawn_row(bias, n_runs, seed):
+    """A point of many runs whose prediction is 1, off by so much of their scatter."""
+    runs = np.random.default_rng(seed).normal(1 + 0.3 * bias, 0.3, size=n_runs)
+    half = 1.96 * runs.std(ddof=1) / math.sqrt(n_runs)
+    row = {"value": runs.mean(), "low": runs.mean() - half, "high": runs.mean() + half}
+    return row | {"runs": n_runs} | figures._deviation(row, 1.0)
+
+
+@pytest.mark.parametrize("bias", [0.23, -0.23, 0.6, -0.6])
+def test_the_error_of_the_theory_is_allowed_for_with_any_number_of_runs(bias):
+    """Near n* the theory is up to a quarter of the scatter off, and 2,000 runs measure a tenth of
+    that. What is wrong by more stays red."""
+    bar = figures._chance_level(36)
+    rows = [drawn_row(bias, 2000, seed) for seed in range(40)]
+    assert {figures._is_off(row, FORMS["kl_to_source"], bar) for row in rows} == {abs(bias) > 0.5}
+
+
 def test_a_true_page_is_not_red(results, tmp_path):
     page = write_run_report(results, tmp_path / "page.html").read_text()
     assert '<section class="off">' not in page
