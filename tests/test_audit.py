@@ -546,6 +546,17 @@ def test_rare_number_types(dtype):
     assert shared(genonset.audit(*sets)) == shared(genonset.audit(*plain))
 
 
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_whole_numbers_beyond_those_of_float32_keep_their_last_digit(dtype):
+    """Beyond 2^25 float32 holds every fourth integer: a sample one off would be identical."""
+    g, t, h = ((2**25 + 5e6 + 1000 * x).round().numpy().astype(dtype) for x in three(60, 50, 4))
+    g[:7] = t[:7]
+    g[7:40] = t[7:40] + np.ones(4, dtype)
+    found = genonset.audit(g, t, h)
+    assert found.copying.identical == 7
+    assert found.inputs["generated"].dtype == dtype.replace("uint32", "int64")
+
+
 def test_types_that_are_refused():
     g, t, h = three(20, 20, 6)
     refused("complex", g.to(torch.complex64), t, h)

@@ -218,6 +218,8 @@ def test_wrong_paths(tmp_path, name, said):
         (np.zeros((1, 3)), "at least 2"),
         (np.zeros((0, 3)), "(0, 3)"),
         (np.zeros((4, 0)), "(4, 0)"),
+        (np.array([[-1e101], [0.0]]), "the largest value is 1e+101"),
+        (np.array([[1e101], [0.0]]), "the largest value is 1e+101"),
         (np.ones((4, 3)), "all 4 points are equal, so there is nothing to learn"),
         (np.array([[0.0, 1.0], [np.nan, np.inf]]), "2 of 4 values are NaN or infinite"),
     ],

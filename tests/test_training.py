@@ -729,6 +729,10 @@ def test_growth_exponent_is_a_regression_with_its_interval():
     found = growth_exponent(n, tau, confidence=0.9)
     expected = (line.slope, line.slope - half, line.slope + half)
     assert (found.value, found.low, found.high) == pytest.approx(expected)
+    half = stats.t.ppf(0.975, 4) * line.stderr
+    found = growth_exponent(n, tau)  # at level 95 % unless told
+    assert (found.low, found.high) == pytest.approx((line.slope - half, line.slope + half))
+    assert found.confidence == 0.95
 
 
 @pytest.mark.parametrize(
@@ -737,6 +741,9 @@ def test_growth_exponent_is_a_regression_with_its_interval():
         ([1, 2], [1, 2], "three runs"),
         ([2, 2, 2], [1, 2, 3], "two sizes"),
         ([1, 2, 4, 8], [1, 2, math.inf, math.inf], "2 of 4 runs.*largest n: 8"),
+        ([1, 2, 4, 8], [1, 0, 3, 4], "1 of 4 runs.*largest n: 2"),
+        ([1, 2, 4, 8], [1, -1, math.nan, 4], "2 of 4 runs.*largest n: 4"),
+        ([1, 2, 4], [1, 2], "got 3 sizes and 2 times"),
     ],
 )
 def test_growth_exponents_that_do_not_exist(n, tau, said):

@@ -145,6 +145,17 @@ def test_exponents_are_found_again(a, c, ceiling):
     assert (found.linear_p_value > 0.01) == (a == 1.0)
 
 
+def test_the_best_of_several_starts_is_kept():
+    """Steep curves: from the one start of least loss the search ends at a deviance of 239."""
+    rng, a = np.random.default_rng(5), -0.8867
+    d = np.repeat([8.0, 32.0, 64.0], 6)
+    n = np.tile(436 * np.geomspace(0.2, 5, 6), 3)
+    z = 9.8 * (d / 20) ** 0.54 * (np.log(n / 436) - a * np.log(d / 25.4))
+    found = fit_scaling(d, n, rng.binomial(10_000, stats.norm.cdf(z)), 10_000)
+    assert found.deviance < stats.chi2.ppf(0.999, found.degrees)
+    assert found.exponent == pytest.approx(a, abs=0.02)
+
+
 @pytest.mark.slow
 def test_exponent_intervals_cover():
     # 40 tables: fewer than 33 covered at level 95 % has probability 1e-3
@@ -159,6 +170,7 @@ def test_exponent_intervals_cover():
 
 def test_a_failing_collapse_is_told():
     d, n, k, m = shares(1.2, 0.0, 1.0, 300, seed=52)
+    assert fit_scaling(d, n, k, m).confidence == 0.95
     k[::9] = m[::9] * 0.5  # the smallest size of every dimension sits at a half
     found = fit_scaling(d, n, k, m)
     assert found.inflation > 1
