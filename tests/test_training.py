@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -614,7 +615,10 @@ def test_chance_is_not_memorization():
     )
     monitor = Monitor(training, held, fresh=fresh, sampler=Deterministic((1,)))
     oracle = monitor.probe(1, ExactDenoiser(source, NOISE))
-    assert 0.1 < oracle.memorized.value < 0.6
+    distances = np.sort(np.abs(fresh.numpy() - training.numpy().T), axis=1)
+    chance = np.mean(distances[:, 0] < distances[:, 1] / 3)
+    error = math.sqrt(chance * (1 - chance) * (1 / 256 + 1 / 2000))
+    assert oracle.memorized.value == pytest.approx(chance, abs=4 * error)
     assert monitor.tau_mem.censored
     monitor.probe(2, ExactDenoiser(Empirical(training), NOISE))
     assert monitor.tau_mem.high == 2

@@ -185,7 +185,8 @@ def test_by_name():
     assert found.spread_ratio == pytest.approx([m.mean for m in told["spread_ratio"]], rel=1e-3)
     texts = {"n": "80", "dim": "8", "horizon": "1", "noise-scale": "0.3"}
     value = theory.evaluate("one-step-criteria", texts).to_dict()["value"]
-    assert 0.5 < value["affinity_rate"] < 1
+    white = theory.one_step_criteria(80, 1.0, 0.3, spectrum=[1.0] * 8)
+    assert value["affinity_rate"] == pytest.approx(white.affinity_rate, rel=1e-9)
     with pytest.raises(ConfigError, match="full rank"):
         theory.one_step_criteria(20, 1.0, 0.3, spectrum=[1, 0])
     with pytest.raises(ConfigError, match="start is"):
