@@ -165,6 +165,16 @@ def test_false_discoveries_by_enumeration(n_training, n_held_out):
     assert 0.03 < worst <= 0.1
 
 
+@pytest.mark.parametrize(
+    ("n_mine", "n_other", "allowed"),
+    [(4, 0, False), (5, 0, True), (14, 1, False), (15, 1, True), (45, 4, True), (44, 4, False)],
+)
+def test_false_discoveries_of_exactly_a_tenth_are_allowed(n_mine, n_other, allowed):
+    """Halves: v 2^-v is at most 1/2, so that V + 1/2 <= R / 10 decides."""
+    assert discoveries_allowed(n_mine, n_other, 30, 30) == allowed
+    assert not discoveries_allowed(n_mine, n_other, 30, 0)
+
+
 def test_most_false_is_the_exact_bound():
     """v_T training and V held-out points hit by chance: the bound is passed with P <= 0.05."""
     for v, n_training, n_held_out in [(6, 30, 30), (9, 20, 60), (12, 40, 15)]:

@@ -4,8 +4,11 @@ A default is part of an answer as printed, so a change of one is a change of the
 table below is that contract, in one place.
 """
 
+import dataclasses
+import importlib
 import inspect
 import math
+import pkgutil
 
 import numpy as np
 import pytest
@@ -91,6 +94,24 @@ DEFAULTS = [
 def test_defaults_are_those_stated(call, stated):
     found = inspect.signature(call).parameters
     assert {name: found[name].default for name in stated} == stated
+
+
+def dataclasses_of_the_package():
+    for module in pkgutil.iter_modules(genonset.__path__):
+        for kind in vars(importlib.import_module(f"genonset.{module.name}")).values():
+            own = getattr(kind, "__module__", "") == f"genonset.{module.name}"
+            if own and isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                yield kind
+
+
+def test_what_holds_numbers_is_frozen_and_named():
+    """Frozen, and every field by keyword; but a sampler's noise comes first."""
+    kinds = set(dataclasses_of_the_package())
+    assert len(kinds) > 50
+    for kind in kinds:
+        assert kind.__dataclass_params__.frozen, kind
+        by_place = {field.name for field in dataclasses.fields(kind) if not field.kw_only}
+        assert by_place == ({"noise"} if issubclass(kind, samplers.Sampler) else set()), kind
 
 
 def rows(n, dim):

@@ -405,7 +405,10 @@ def test_qualities_that_are_refused(options):
         regime(copying_p=1.0, train_bias_p=1.0, **given)
 
 
-@pytest.mark.parametrize(("copying_p", "train_bias_p"), [(math.nan, 1.0), (1.0, 1.5)])
+@pytest.mark.parametrize(
+    ("copying_p", "train_bias_p"),
+    [(math.nan, 1.0), (1.0, 1.5), (-0.1, 1.0), (1.5, 1.0), (1.0, -0.1)],
+)
 def test_p_values_that_are_refused(copying_p, train_bias_p):
     with pytest.raises(DataError, match="p-values lie in 0 to 1"):
         regime(

@@ -17,7 +17,9 @@ import random
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import pytest
@@ -51,8 +53,9 @@ TESTS = {
 }
 """What is mutated, with the test files that concern it, the nearest first."""
 
+WORKERS = 2
 LIMIT = 900
-"""Seconds; many times what the tests of any file take."""
+"""Faults tried at once; seconds for one, many times what the tests of any file take."""
 
 _NUMBERS = ["Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"]
 _BITS = ["BitOr", "BitAnd", "BitXor"]
@@ -150,7 +153,7 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         ignored = shutil.ignore_patterns(".*", "__pycache__", "runs")
-        shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
+        shutil.copytree(ROOT, folder, ignore=ignored)
 
     def survives(self, mutant: Mutant) -> bool:
         path = self.folder / f"src/genonset/{mutant.module}.py"
@@ -165,12 +168,22 @@ def main(n: str = "200", seed: str = "0", *modules: str) -> None:
     multiprocessing.set_forkserver_preload(["torch", "scipy.stats", "sklearn.neighbors", "pytest"])
     equivalent = (ROOT / "tools/equivalent_mutants.txt").read_text().splitlines()
     count = {"seen": 0, "SURVIVED": 0, "equivalent": 0}
-    with tempfile.TemporaryDirectory() as name:
-        trial = Trial(Path(name))
-        for one in drawn(list(modules) or list(TESTS), int(n), int(seed)):
-            word = "SURVIVED" if trial.survives(one) else "seen"
-            if word == "SURVIVED" and f"{one.module}: {one.change}" in equivalent:
-                word = "equivalent"
+    mutants = drawn(list(modules) or list(TESTS), int(n), int(seed))
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(WORKERS) as pool:
+        trials: SimpleQueue[Trial] = SimpleQueue()
+        for k in range(WORKERS):
+            trials.put(Trial(Path(name) / str(k)))
+
+        def survives(one: Mutant) -> bool:
+            trial = trials.get()
+            try:
+                return trial.survives(one)
+            finally:
+                trials.put(trial)
+
+        for one, survived in zip(mutants, pool.map(survives, mutants), strict=True):
+            known = f"{one.module}: {one.change}" in equivalent
+            word = "seen" if not survived else "equivalent" if known else "SURVIVED"
             count[word] += 1
             print(f"{word:10} {one.module}:{one.line}: {one.change}", flush=True)
     score = count["seen"] / max(1, count["seen"] + count["SURVIVED"])
