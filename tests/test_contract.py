@@ -96,6 +96,13 @@ def test_defaults_are_those_stated(call, stated):
     assert {name: found[name].default for name in stated} == stated
 
 
+def test_constants_are_those_stated():
+    """5 % memorized samples and twice the distance of fresh points, as the pages on training say;
+    a tenth of the accused at most is innocent, as that on the audit says."""
+    assert (training.MEMORIZED, training.POOR) == (0.05, 2.0)
+    assert labels.FALSE_DISCOVERIES == 0.1
+
+
 def dataclasses_of_the_package():
     for module in pkgutil.iter_modules(genonset.__path__):
         for kind in vars(importlib.import_module(f"genonset.{module.name}")).values():

@@ -268,3 +268,21 @@ def test_onset_of_a_sign_is_where_it_reaches_half_its_ceiling(name, ceiling, zer
     )
     assert found.onset == pytest.approx(50, rel=2e-3)
     assert found.ceiling == ceiling
+
+
+@pytest.mark.parametrize(("floor", "oracle"), [(0.3, 5.0), (None, 0.3)])
+@pytest.mark.parametrize("side", [1, -1])
+def test_onset_of_quality_is_where_it_is_within_a_factor_two(floor, oracle, side):
+    """Of the floor, or of the oracle where there is none: ln 2 (50/n) nats from it, either side;
+    the scatter of 1 % of 200 runs leaves its median within 0.2 %."""
+    rng, n = np.random.default_rng(3), np.array([15, 30, 45, 60, 90, 180, 360])
+    scatter = 0.01 * rng.standard_normal((200, len(n)))
+    model = 0.3 * np.exp(side * math.log(2) * 50 / n + scatter)
+    oracles = np.full(model.shape, oracle)
+    oracles[::2] *= 1.2
+    oracles[1::2] *= 0.8
+    oracles[0, 0] = np.inf  # left out of the oracle's mean
+    found = criterion_onset(
+        "sliced_wasserstein", n.tolist(), {"model": model, "oracle": oracles}, floor=floor
+    )
+    assert found.onset == pytest.approx(50, rel=0.02)

@@ -130,7 +130,8 @@ def run_tests(folder: Path, module: str) -> None:
     os.environ["PYTHONPATH"] = sys.path[0] = str(folder / "src")
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
-    files = [f"src/genonset/{module}.py", *(f"tests/{t}.py" for t in TESTS[module].split())]
+    tests = f"test_contract {TESTS[module]}".split()
+    files = [f"src/genonset/{module}.py", *(f"tests/{test}.py" for test in tests)]
     os._exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--tb=short", *files]))
 
 
