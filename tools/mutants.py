@@ -57,8 +57,13 @@ WORKERS = 2
 LIMIT = 900
 """Faults tried at once; seconds for one, many times what the tests of any file take."""
 
-_NUMBERS = ["Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"]
-_BITS = ["BitOr", "BitAnd", "BitXor"]
+_ALIKE = [
+    {"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"},
+    {"BitOr", "BitAnd", "BitXor"},
+    {"Eq", "NotEq", "Lt", "LtE", "Gt", "GtE"},
+    {"Is", "IsNot"},
+]
+"""Operators that can stand for one another; others fail or warn wherever they stand."""
 
 
 class Mutant(NamedTuple):
@@ -71,11 +76,11 @@ class Mutant(NamedTuple):
 
 
 def is_plausible(operator: str) -> bool:
-    """Leave out what Python refuses anyway, such as a shift of a float."""
+    """Leave out what Python refuses anyway, such as a shift of a float or `0 is p`."""
     kind, _, names = operator.rpartition("/")[2].partition("_")
-    if kind != "ReplaceBinaryOperator":
-        return kind not in ("VariableReplacer", "VariableInserter")
-    return any(set(names.split("_")) <= set(group) for group in (_NUMBERS, _BITS))
+    if kind in ("ReplaceBinaryOperator", "ReplaceComparisonOperator"):
+        return any(set(names.split("_")) <= alike for alike in _ALIKE)
+    return kind not in ("VariableReplacer", "VariableInserter")
 
 
 def annotated(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
