@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -746,3 +747,22 @@ def test_a_jump_at_the_edge_of_the_grid_stays_within_its_gap() -> None:
     found = estimate_onset(10.0 * 2**x, values=values, quantile=0.5, level=0.0)
     low, onset, high = numbers(found)
     assert 10 <= low < onset < high <= 20
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "why"),
+    [
+        (100.0, 144.0, 120, "between the sizes"),
+        (100.0, 101.5, 101, "between the sizes"),
+        (100.0, 101.0, 240, "the nearest to the middle"),  # no size lies between
+        (100.0, 100.5, 240, "the nearest to the middle"),
+        (None, 144.0, 240, "the nearest to the middle"),
+        (100.0, None, 240, "the nearest to the middle"),
+    ],
+)
+def test_a_size_is_suggested_between_those_that_the_onset_lies_between(low, high, n, why):
+    known = estimate_onset(SIZES, [1, 2, 3, 11, 18], 20)
+    found = suggest(replace(known, onset=None, low=low, high=high))
+    assert (found.n, found.expected_width) == (n, None)
+    assert found.replicates == (20 if why.startswith("between") else 80)
+    assert why in found.reason

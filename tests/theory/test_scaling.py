@@ -241,6 +241,14 @@ def test_one_dimension_has_no_exponent():
         fit_scaling([8, 8], [10, 20], [1, 5], 10)
 
 
+@pytest.mark.parametrize(
+    "scale", [[8, 16], [[8, 16, 32]], [0, 16, 32], [-8, 16, 32], [8, 16, 32, 64], 8]
+)
+def test_every_size_needs_a_scale_above_zero(scale):
+    with pytest.raises(DataError, match="a scale above 0"):
+        fit_scaling(scale, [10, 20, 40], [1, 5, 9], 10)
+
+
 def test_results_are_json():
     found = curve_onset(N, [0.9, 0.8, 0.5, 0.4, 0.3])
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["onset"] == found.onset
