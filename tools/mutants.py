@@ -42,7 +42,7 @@ TESTS = {
     "onset": "test_onset theory/test_scaling",
     "noise": "test_noise laws/test_samplers test_denoisers test_late_times",
     "samplers": "test_samplers laws/test_samplers theory/test_samplers test_stepwise_models",
-    "sources": "test_sources laws/test_sources",
+    "sources": "test_sources laws/test_sources test_late_times",
     "denoisers": "test_denoisers test_kernel_denoisers laws/test_samplers test_training",
     "criteria": "test_criteria test_experiment test_late_times test_stepwise_models",
     "published": "reference/test_published",
