@@ -393,6 +393,13 @@ def test_precedence_of_the_regimes(p_copying, p_bias, quality, power, expected):
     assert found == expected
 
 
+def test_p_values_of_zero_and_one_are_p_values():
+    options = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0}
+    assert regime(copying_p=0.0, train_bias_p=0.0, **options) == "copying"
+    assert regime(copying_p=1.0, train_bias_p=0.0, **options) == "train-biased"
+    assert regime(copying_p=1.0, train_bias_p=1.0, **options) == "generalizing"
+
+
 def test_the_level_is_an_argument():
     options = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0, "significance": 0.01}
     assert regime(copying_p=0.02, train_bias_p=0.02, **options) == "generalizing"

@@ -49,7 +49,7 @@ TESTS = {
     "features": "test_features test_views test_audit",
     "views": "test_views test_audit",
     "inputs": "test_audit test_verdict",
-    "verdict": "test_verdict test_audit",
+    "verdict": "test_verdict test_audit end_to_end/test_audit_command",
 }
 """What is mutated, with the test files that concern it, the nearest first."""
 
