@@ -2,7 +2,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test nightly lint docs benchmarks
+# The least that 64-bit x86 processors calculate with: what a test expects must hold there too.
+OLD_KERNELS = OPENBLAS_CORETYPE=Prescott ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
+	MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41
+N = 200
+SEED = 0
+
+.PHONY: demo test nightly mutants lint docs benchmarks
 
 demo: .venv/installed
 	$(BIN)/genonset sweep src/genonset/experiments/digits.toml --workers 2 --out runs/demo
@@ -12,6 +18,11 @@ test: .venv/installed
 
 nightly: .venv/installed
 	$(BIN)/python -m pytest -q -n 2 -m slow
+	$(OLD_KERNELS) $(BIN)/python -m pytest -q -n 2 --ignore=tests/end_to_end
+
+# N faults planted one at a time, each against the tests of its file: about an hour for 200.
+mutants: .venv/mutants
+	$(BIN)/python tools/mutants.py $(N) $(SEED)
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -34,4 +45,8 @@ benchmarks: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,docs]'
+	touch $@
+
+.venv/mutants: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[mutants]'
 	touch $@

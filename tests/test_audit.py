@@ -248,6 +248,16 @@ def test_false_discoveries_by_enumeration(n_training, n_held_out):
     assert 0.03 < worst <= 0.1
 
 
+@pytest.mark.parametrize(
+    ("n_mine", "n_other", "allowed"),
+    [(4, 0, False), (5, 0, True), (14, 1, False), (15, 1, True), (45, 4, True), (44, 4, False)],
+)
+def test_false_discoveries_of_exactly_a_tenth_are_allowed(n_mine, n_other, allowed):
+    """Halves: v 2^-v is at most 1/2, so that V + 1/2 <= R / 10 decides."""
+    assert discoveries_allowed(n_mine, n_other, 30, 30) == allowed
+    assert not discoveries_allowed(n_mine, n_other, 30, 0)
+
+
 def test_most_false_is_the_exact_bound():
     """v_T training and V held-out points hit by chance: the bound is passed with P <= 0.05."""
     for v, n_training, n_held_out in [(6, 30, 30), (9, 20, 60), (12, 40, 15)]:
@@ -688,6 +698,17 @@ def test_rare_number_types(dtype):
     sets = [(x.numpy() > 0).astype(dtype) for x in three(40, 30, 12)]
     plain = [x.astype(np.float64) for x in sets]
     assert shared(genonset.audit(*sets)) == shared(genonset.audit(*plain))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32", "int64"])
+def test_whole_numbers_beyond_those_of_float32_keep_their_last_digit(dtype):
+    """Beyond 2^25 float32 holds every fourth integer: a sample one off would be identical."""
+    g, t, h = ((2**25 + 5e6 + 1000 * x).round().numpy().astype(dtype) for x in three(60, 50, 4))
+    g[:7] = t[:7]
+    g[7:40] = t[7:40] + np.ones(4, dtype)
+    found = genonset.audit(g, t, h)
+    assert found.copying.identical == 7
+    assert found.inputs["generated"].dtype == dtype.replace("uint32", "int64")
 
 
 def test_types_that_are_refused():

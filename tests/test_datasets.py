@@ -192,6 +192,8 @@ def test_wrong_paths(tmp_path, name, said):
         (np.zeros((1, 3)), "at least 2"),
         (np.zeros((0, 3)), "(0, 3)"),
         (np.zeros((4, 0)), "(4, 0)"),
+        (np.array([[-1e101], [0.0]]), "the largest value is 1e+101"),
+        (np.array([[1e101], [0.0]]), "the largest value is 1e+101"),
         (np.ones((4, 3)), "all 4 points are equal, so there is nothing to learn"),
         (np.array([[0.0, 1.0], [np.nan, np.inf]]), "2 of 4 values are NaN or infinite"),
     ],
@@ -465,11 +467,28 @@ def test_small_sets_of_one_law_are_rarely_refused(n, dim):
         assert len(refused) <= 2
 
 
+@pytest.mark.parametrize(
+    ("ends", "units"),
+    [
+        ((0.049, 0.951), "[0, 1]"), ((0.051, 0.951), "free"), ((0.049, 0.949), "free"),
+        ((-5e-7, 1 + 5e-7), "[0, 1]"), ((-5e-6, 1.0), "free"), ((0.0, 1 + 5e-6), "free"),
+        ((-0.91, 0.91), "[-1, 1]"), ((-0.89, 0.91), "free"), ((-0.91, 0.89), "free"),
+        ((12.0, 243.0), "0..255"), ((13.0, 243.0), "free"), ((12.0, 242.0), "free"),
+        ((0.0, 255.001), "free"), ((-0.001, 255.0), "free"),
+    ],
+)  # fmt: skip
+def test_a_convention_reaches_within_a_twentieth_of_its_ends(ends, units):
+    assert datasets.describe_units(double([[ends[0], np.mean(ends), ends[1]]])) == units
+
+
 def test_differences_of_spread_are_warned_about_beyond_a_factor_two():
     rows = np.random.default_rng(0).normal(size=(500, 8))
     assert check_same_units({"training": double(rows), "generated": double(0.6 * rows)}) == ()
     (warned,) = check_same_units({"training": double(rows), "generated": double(0.25 * rows)})
     assert warned == "the spread of generated is 0.25 times that of training"
+    for factor, n_warned in ((0.505, 0), (0.495, 1), (1.98, 0), (2.02, 1)):
+        sets = {"training": double(rows), "generated": double(factor * rows)}
+        assert len(check_same_units(sets)) == n_warned
 
 
 def test_unit_checks_refuse_what_cannot_be_compared():

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from genonset.errors import ConfigError, DataError
-from genonset.estimates import Estimate, bootstrap, bracket, subset_sum_tail, wilson
+from genonset.estimates import (
+    Estimate,
+    bootstrap,
+    bracket,
+    p_text,
+    percent,
+    subset_sum_tail,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("k", "m"), [(0, 1), (0, 20), (3, 20), (20, 20), (299, 300)])
@@ -172,3 +180,22 @@ def test_label_permutation_at_its_ends() -> None:
     assert subset_sum_tail([0, 0, 0], 2, 0) == 1.0
     assert subset_sum_tail([0, 0, 0], 2, 1) == 0.0
     assert subset_sum_tail([1, 2, 3], 1, 4) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (None, "none"), (math.nan, "none"), (0.0, "0.0 %"), (1e-9, "under 0.1 %"),
+        (0.000999, "under 0.1 %"), (0.001, "0.1 %"), (0.0996, "10.0 %"), (0.1, "10 %"),
+        (0.555, "56 %"), (1.0, "100 %"),
+    ],
+)  # fmt: skip
+def test_shares_in_words(share, words) -> None:
+    assert percent(share) == words
+
+
+@pytest.mark.parametrize(
+    ("p", "words"), [(None, "none"), (0.0, "< 1e-300"), (0.0123, "0.012"), (1.0, "1")]
+)
+def test_p_values_in_words(p, words) -> None:
+    assert p_text(p) == words

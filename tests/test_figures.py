@@ -544,3 +544,11 @@ def test_settings_whose_values_are_tables_are_told_apart():
     flat, steep = ({"kind": "power_law", "exponent": x} for x in (0.0, 1.0))
     settings = [{"spectrum": s, "dim": d} for d in (8, 16) for s in (flat, steep)]
     assert figures._without(settings, "dim") == [{"spectrum": flat}, {"spectrum": steep}]
+
+
+def test_a_share_counts_what_is_above_zero():
+    """Of 1, 0, -1, a missing run and infinity two are above 0, of four known."""
+    row = figures.summarize(np.array([1.0, 0.0, -1.0, np.nan, np.inf]), "share")
+    interval = stats.binomtest(2, 4).proportion_ci(0.95, method="wilson")
+    assert (row["value"], row["runs"], row["infinite"]) == (0.5, 4, 1)
+    assert (row["low"], row["high"]) == pytest.approx((interval.low, interval.high))

@@ -255,6 +255,7 @@ def test_distinct_rows_are_found_a_few_columns_at_a_time(memory, monkeypatch):
         (torch.zeros(2, 3).int(), torch.zeros(4, 3), 1, "floating-point"),
         (np.zeros((2, 3), dtype=np.uint8), torch.zeros(4, 3), 1, "floating-point"),
         (torch.zeros(2, 3), torch.full((4, 3), 1e200, dtype=torch.float64), 1, "Rescale"),
+        (torch.full((2, 3), -1e200, dtype=torch.float64), torch.zeros(4, 3), 1, "is 1e.200 in"),
         (torch.full((2, 3), 1e-200, dtype=torch.float64), torch.zeros(4, 3), 1, "Rescale"),
     ],
 )

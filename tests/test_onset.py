@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -728,6 +729,27 @@ def test_precise_curves_are_read_between_their_sizes(
     assert smoothed <= 30
 
 
+def test_parabolas_count_where_they_differ_by_less_than_a_tenth_of_the_rise() -> None:
+    """Halfway between two sizes, against parabolas and lines by NumPy; sizes are uneven."""
+    rng = np.random.default_rng(2)
+    x = np.cumsum(rng.uniform(0.1, 0.9, 40))
+    values = 5 * x + np.cumsum(0.4 * rng.standard_normal(40))
+    at = np.sort(np.concatenate([x, (x[1:] + x[:-1]) / 2]))
+    curve = module._interpolations(at, x, values)[3](values[None])[0]
+    kinds = []
+    for i in range(1, len(x) - 2):
+        middle = (x[i] + x[i + 1]) / 2
+        left, right = (
+            np.polyval(np.polyfit(x[j : j + 3], values[j : j + 3], 2), middle) for j in (i - 1, i)
+        )
+        kinds.append(abs(left - right) < 0.1 * abs(values[i + 1] - values[i]))
+        ends = sorted(values[i : i + 2])
+        mean = (np.clip(left, *ends) + np.clip(right, *ends)) / 2
+        expected = mean if kinds[-1] else np.mean(ends)
+        assert curve[at.searchsorted(middle)] == pytest.approx(expected, rel=1e-8)
+    assert 5 < sum(kinds) < len(kinds) - 5
+
+
 def test_scattered_curves_are_smoothed_as_before() -> None:
     """Noise alone sends 1 curve in 100 to its neighbouring sizes: at most 4 of 100 (of a binomial
     law, all but 1 in 300 times)."""
@@ -746,3 +768,22 @@ def test_a_jump_at_the_edge_of_the_grid_stays_within_its_gap() -> None:
     found = estimate_onset(10.0 * 2**x, values=values, quantile=0.5, level=0.0)
     low, onset, high = numbers(found)
     assert 10 <= low < onset < high <= 20
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n", "why"),
+    [
+        (100.0, 144.0, 120, "between the sizes"),
+        (100.0, 101.5, 101, "between the sizes"),
+        (100.0, 101.0, 240, "the nearest to the middle"),  # no size lies between
+        (100.0, 100.5, 240, "the nearest to the middle"),
+        (None, 144.0, 240, "the nearest to the middle"),
+        (100.0, None, 240, "the nearest to the middle"),
+    ],
+)
+def test_a_size_is_suggested_between_those_that_the_onset_lies_between(low, high, n, why):
+    known = estimate_onset(SIZES, [1, 2, 3, 11, 18], 20)
+    found = suggest(replace(known, onset=None, low=low, high=high))
+    assert (found.n, found.expected_width) == (n, None)
+    assert found.replicates == (20 if why.startswith("between") else 80)
+    assert why in found.reason

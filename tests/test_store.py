@@ -64,6 +64,16 @@ def test_sign_comes_from_the_log_ratio_where_delta_underflows(tmp_path):
     assert signs[1, 0] == 1.0
 
 
+@pytest.mark.parametrize("log_ratio", [0.0, math.nan])
+def test_a_delta_of_zero_is_not_positive(tmp_path, log_ratio):
+    with Store(tmp_path / "run", SWEEP) as store:
+        store.add(result(CELLS[0], delta=0.0, delta_log_ratio=log_ratio))
+    results = Results(tmp_path / "run")
+    assert results.matrix("delta_positive")[0, 0] == 0.0
+    export(results, tmp_path / "x.csv")
+    assert ",delta_positive,0.0,done" in (tmp_path / "x.csv").read_text()
+
+
 def test_failed_cells_are_kept_counted_and_tried_again(tmp_path):
     failed = Result(key=CELLS[0].key, status="failed", traceback="Traceback: <boom>")
     with Store(tmp_path / "run", SWEEP) as store:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -614,7 +615,10 @@ def test_chance_is_not_memorization():
     )
     monitor = Monitor(training, held, fresh=fresh, sampler=Deterministic((1,)))
     oracle = monitor.probe(1, ExactDenoiser(source, NOISE))
-    assert 0.1 < oracle.memorized.value < 0.6
+    distances = np.sort(np.abs(fresh.numpy() - training.numpy().T), axis=1)
+    chance = np.mean(distances[:, 0] < distances[:, 1] / 3)
+    error = math.sqrt(chance * (1 - chance) * (1 / 256 + 1 / 2000))
+    assert oracle.memorized.value == pytest.approx(chance, abs=4 * error)
     assert monitor.tau_mem.censored
     monitor.probe(2, ExactDenoiser(Empirical(training), NOISE))
     assert monitor.tau_mem.high == 2
@@ -729,6 +733,10 @@ def test_growth_exponent_is_a_regression_with_its_interval():
     found = growth_exponent(n, tau, confidence=0.9)
     expected = (line.slope, line.slope - half, line.slope + half)
     assert (found.value, found.low, found.high) == pytest.approx(expected)
+    half = stats.t.ppf(0.975, 4) * line.stderr
+    found = growth_exponent(n, tau)  # at level 95 % unless told
+    assert (found.low, found.high) == pytest.approx((line.slope - half, line.slope + half))
+    assert found.confidence == 0.95
 
 
 @pytest.mark.parametrize(
@@ -737,6 +745,9 @@ def test_growth_exponent_is_a_regression_with_its_interval():
         ([1, 2], [1, 2], "three runs"),
         ([2, 2, 2], [1, 2, 3], "two sizes"),
         ([1, 2, 4, 8], [1, 2, math.inf, math.inf], "2 of 4 runs.*largest n: 8"),
+        ([1, 2, 4, 8], [1, 0, 3, 4], "1 of 4 runs.*largest n: 2"),
+        ([1, 2, 4, 8], [1, -1, math.nan, 4], "2 of 4 runs.*largest n: 4"),
+        ([1, 2, 4], [1, 2], "got 3 sizes and 2 times"),
     ],
 )
 def test_growth_exponents_that_do_not_exist(n, tau, said):

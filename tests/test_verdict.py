@@ -393,6 +393,13 @@ def test_precedence_of_the_regimes(p_copying, p_bias, quality, power, expected):
     assert found == expected
 
 
+def test_p_values_of_zero_and_one_are_p_values():
+    options = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0}
+    assert regime(copying_p=0.0, train_bias_p=0.0, **options) == "copying"
+    assert regime(copying_p=1.0, train_bias_p=0.0, **options) == "train-biased"
+    assert regime(copying_p=1.0, train_bias_p=1.0, **options) == "generalizing"
+
+
 def test_the_level_is_an_argument():
     options = {"quality": 1.0, "oracle_quality": 1.0, "power": 1.0, "significance": 0.01}
     assert regime(copying_p=0.02, train_bias_p=0.02, **options) == "generalizing"
@@ -405,7 +412,10 @@ def test_qualities_that_are_refused(options):
         regime(copying_p=1.0, train_bias_p=1.0, **given)
 
 
-@pytest.mark.parametrize(("copying_p", "train_bias_p"), [(math.nan, 1.0), (1.0, 1.5)])
+@pytest.mark.parametrize(
+    ("copying_p", "train_bias_p"),
+    [(math.nan, 1.0), (1.0, 1.5), (-0.1, 1.0), (1.5, 1.0), (1.0, -0.1)],
+)
 def test_p_values_that_are_refused(copying_p, train_bias_p):
     with pytest.raises(DataError, match="p-values lie in 0 to 1"):
         regime(

@@ -233,6 +233,23 @@ def test_what_was_done_to_a_colour_image_is_said(words):
     assert set(found) <= {words, words.replace("10%", "9%")}
 
 
+@pytest.mark.parametrize("colour", [True, False])
+def test_only_what_had_colour_is_made_grey(colour):
+    """Of an image whose three channels are equal, a darker copy is darker and nothing more."""
+    training, held_out, generated = (
+        gaussian(n, 1, 16, 16) + (0.1 * gaussian(n, 3, 16, 16) if colour else torch.zeros(3, 1, 1))
+        for n in (30, 31, 40)
+    )
+    weights = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)[:, None, None]
+    generated[:10] = 0.5 * (weights * training[:10]).sum(1, keepdim=True)
+    found = genonset.audit(generated, training, held_out, robust=True)
+    changes = {f.index: f.change for f in found.copying.flagged}
+    assert set(range(10)) <= set(changes)
+    for index in range(10):
+        assert ("made grey" in changes[index]) == colour
+        assert "gain 0.50" in changes[index]
+
+
 def test_a_constant_image_has_no_gain():
     flat = torch.ones(1, 1, 4, 4)
     views = Views(shape=(1, 4, 4), onto=coordinates([flat], "lowpass"))

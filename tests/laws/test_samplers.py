@@ -186,7 +186,18 @@ def test_grids_are_even_in_their_own_scale():
     for ruler in (ratios("log_snr").log(), ratios("edm") ** (1 / 7)):
         steps = ruler[1:] - ruler[:-1]
         torch.testing.assert_close(steps, steps[:1].expand(8), rtol=1e-6, atol=0)
-    assert float(ratios("edm")[-1]) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("grid", ["log_snr", "edm"])
+def test_the_last_ratio_is_that_of_karras_or_a_hundredth_of_the_first(grid):
+    def last(process):
+        time = DDIM(process, n_steps=9, grid=grid).times[-2]
+        return float(process.sigma(time) / process.alpha(time))
+
+    assert last(VariancePreserving()) == pytest.approx(0.002)
+    early = OrnsteinUhlenbeck(horizon=0.005)  # where the ratio is 0.1003 at the start
+    first = math.sqrt(math.exp(0.01) - 1)
+    assert last(early) == pytest.approx(first / 100)
 
 
 def test_discrete_ddpm_is_that_of_its_paper():

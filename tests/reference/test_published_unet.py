@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from genonset import seeds
-from genonset.criteria import Generated, Reference, Scene, criterion_onset, evaluate
+from genonset.criteria import Generated, Reference, Scene, evaluate
 from genonset.distances import Smoothed
 from genonset.experiment import resolve, run_cell
 from genonset.figures import position
@@ -170,20 +170,6 @@ def test_corrected_deltas_of_the_oracle():
     assert expected == pytest.approx(a13, rel=0.1)
     assert abs(float(delta.mean()) - expected) < 4 * float(delta.std()) / math.sqrt(runs)
     assert float((delta > 0).double().mean()) < 0.5
-
-
-def test_onset_of_a_share_without_log_ratio():
-    """P rises from 0 to its ceiling: 1/2 against held-out points, 1 as published."""
-    rng = torch.Generator().manual_seed(0)
-    n = [10, 20, 40, 80, 160, 320]
-    rise = torch.sigmoid(4 * torch.log(torch.tensor(n) / 50.0))
-    for name, ceiling in (("coordinate_delta_held_out", 0.5), ("coordinate_delta", 1.0)):
-        draws = torch.rand(400, len(n), generator=rng)
-        model = torch.where(draws < ceiling * rise, 1.0, -1.0).numpy()
-        tables = {"model": model, "log_ratio": torch.full((400, len(n)), math.nan).numpy()}
-        onset = criterion_onset(name, n, tables)
-        assert onset.onset is not None
-        assert 40 < onset.onset < 62
 
 
 def small(**changes):

@@ -236,7 +236,8 @@ def test_huge_dimensions_stay_finite():
     d = 10**5
     assert theory.kernel_log_self_overlap(d) == pytest.approx(-d / 2 * math.log(4 * math.pi))
     assert math.isfinite(theory.one_step_log_mean_determinant(d, 2 * d, 2, 1))
-    assert 0 < theory.collapse_time(1e300, d) < 10
+    found = theory.collapse_time(1e300, d)  # n^(2/d) = 1 + alpha² / sigma²
+    assert found == pytest.approx(-math.log1p(-(1e300 ** (-2 / d))) / 2, rel=1e-6)
     value = theory.collapse_time(50, spectrum=np.full(d, 0.3))
     assert value == pytest.approx(theory.collapse_time(50, d, std=0.3**0.5), rel=1e-9)
     assert theory.sample_covariance_kl(2000, 10**7).to_source == pytest.approx(
