@@ -200,8 +200,8 @@ class Change:
 
 
 def _listed(values: Sequence[float], digits: str) -> str:
-    """Numbers without the rounding of float64, and never -0."""
-    return ", ".join(f"{round(v, 9) + 0.0:{digits}}" for v in values)
+    """Numbers side by side, and never -0."""
+    return ", ".join(f"{float(f'{v:{digits}}') + 0.0:{digits}}" for v in values)
 
 
 MIXED = 0.95
@@ -558,7 +558,9 @@ def _fit(x: Tensor, y: Tensor, parts: int) -> _Fit:
     one, other = x.reshape(parts, -1), y.reshape(parts, -1)
     gain, offset = _gain(one, other)
     rest = (one - gain * other - offset).reshape(x.shape)
-    return _Fit(tuple(gain.flatten().tolist()), tuple(offset.flatten().tolist()), rest)
+    size = 1e-9 * float(y.abs().max())  # what is rounding beside it is 0
+    offsets = (offset / size).round() * size + 0.0 if size > 0 else offset
+    return _Fit(tuple(gain.flatten().tolist()), tuple(offsets.flatten().tolist()), rest)
 
 
 def _is_mixture(x: Tensor, y: Tensor, rest: Tensor) -> bool:
