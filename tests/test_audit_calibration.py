@@ -13,6 +13,7 @@ from scipy import stats
 
 import genonset
 from genonset import datasets, estimates, seeds
+from genonset.errors import DataError
 from genonset.labels import share_interval
 
 N_TRIALS = 1000
@@ -274,3 +275,95 @@ def test_the_interval_of_the_share_covers(name):
     covered, width = 1 - (above + below) / N_TRIALS, np.median(high - low)
     print(f"{name} | {target:.3f} | {np.std(shares):.3f} | {covered:.3f} | {width:.2f}")
     assert above + below <= (1 - LEAST.get(name, 0.93)) * N_TRIALS
+
+
+# Repeated and shared points, and data without a density ------------------------------------------
+
+
+def popular(rng, n):
+    """A third of the points are one of 20 that everybody has."""
+    known = np.random.default_rng(99).normal(size=(20, 8))
+    x = rng.normal(size=(n, 8))
+    chosen = rng.random(n) < 1 / 3
+    x[chosen] = known[rng.integers(20, size=chosen.sum())]
+    return x
+
+
+def binary(rng, n):
+    return (rng.random((n, 10)) < 0.25).astype(float)
+
+
+def whole(rng, n):
+    return np.round(rng.standard_t(3, size=(n, 3)))
+
+
+def hub(rng, n):
+    """Half of all points are one and the same, the rest are heavy-tailed."""
+    x = rng.standard_cauchy(size=(n, 4))
+    x[rng.random(n) < 0.5] = 0
+    return x
+
+
+REPEATING = {"popular": popular, "binary": binary, "whole": whole, "hub": hub}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(80, 80), (120, 40)])
+@pytest.mark.parametrize("data", REPEATING)
+@pytest.mark.parametrize("drop_overlap", [False, True])
+def test_repeated_points_keep_the_level_with_and_without_those_in_both_sets(
+    data, sizes, drop_overlap
+):
+    rng, draw = np.random.default_rng(20), REPEATING[data]
+    found, empty = [], 0
+    for _ in range(N_TRIALS):
+        sets = draw(rng, 60), draw(rng, sizes[0]), draw(rng, sizes[1])
+        try:
+            found.append(genonset.audit(*sets, drop_overlap=drop_overlap, n_permutations=99))
+        except DataError:  # nothing was left
+            empty += 1
+    assert empty < 0.05 * N_TRIALS
+    for name in ("copying", "train_bias"):
+        for level in (0.05, 0.2, 0.5):
+            rejected = sum(getattr(v, name).p_value <= level for v in found)
+            print(data, sizes, "dropped" if drop_overlap else "kept", name, level, rejected)
+            assert stats.binom.sf(rejected - 1, len(found), level) > 5e-4, "too many false alarms"
+    accused = sum(bool(v.copying.controlled) for v in found)
+    print(data, sizes, "dropped" if drop_overlap else "kept", "accused in", accused)
+    assert stats.binom.sf(accused - 1, len(found), 0.05) > 5e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["popular", "binary", "whole"])
+def test_levels_that_presume_no_ties_are_those_of_controls(data):
+    """A perfect generator: the leave-one-out test, and criteria beside their level by chance."""
+    rng, draw = np.random.default_rng(21), REPEATING[data]
+    left_out, gap, dcr = [], [], []
+    for _ in range(N_TRIALS):
+        found = genonset.audit(draw(rng, 60), draw(rng, 120), draw(rng, 40), n_permutations=99)
+        left_out.append(found.copying.leave_one_out_p_value)
+        gap.append(found.copying.memorized_fraction - found.copying.chance)
+        dcr.append(found.peers["dcr_share"].value - found.peers["dcr_share"].chance)
+    rejected = sum(p <= 0.05 for p in left_out)
+    print(data, "leave-one-out rejects", rejected)
+    assert rejected <= 0.08 * N_TRIALS
+    for name, differences in (("gap ratio", gap), ("DCR", dcr)):
+        error = np.std(differences) / math.sqrt(N_TRIALS)
+        print(data, name, "less its level", np.mean(differences), "+-", error)
+        assert abs(np.mean(differences)) < 4 * error + 0.002
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("drop_overlap", [False, True])
+def test_stated_power_on_a_lattice_is_how_often_copies_are_found(drop_overlap):
+    rng, found, stated = np.random.default_rng(22), 0, []
+    for _ in range(N_TRIALS):
+        generated, training, held_out = binary(rng, 80), binary(rng, 80), binary(rng, 80)
+        options = {"drop_overlap": drop_overlap, "n_permutations": 99}
+        stated.append(genonset.audit(generated, training, held_out, **options).power.probability)
+        chosen = rng.random(80) < 0.1
+        generated[chosen] = training[rng.integers(80, size=chosen.sum())]
+        found += genonset.audit(generated, training, held_out, **options).copying.p_value <= 0.05
+    error = math.sqrt(np.mean(stated) * (1 - np.mean(stated)) / N_TRIALS)
+    print("dropped" if drop_overlap else "kept", "stated", np.mean(stated), "found", found)
+    assert found / N_TRIALS == pytest.approx(np.mean(stated), abs=4 * error + 0.01)
