@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 import genonset
 from genonset import seeds, verdict
@@ -709,6 +709,25 @@ def test_whole_numbers_beyond_those_of_float32_keep_their_last_digit(dtype):
     found = genonset.audit(g, t, h)
     assert found.copying.identical == 7
     assert found.inputs["generated"].dtype == dtype.replace("uint32", "int64")
+
+
+def test_kernel_peer_is_the_delta_of_the_samples_against_both_halves():
+    """Sums over pairs by SciPy, under the width s n^(-1/d) of 50 points in 6 dimensions."""
+    generated, training, held_out = (3 * x for x in three(50, 50, 6))
+    g, t, h = (x.numpy() for x in (generated, training, held_out))
+    spread = np.concatenate([t, h]).var(0).mean()
+    variance = spread * 50 ** (-2 / 6)
+
+    def overlap(x, y, variance):
+        pairs = pdist(x) if y is x else cdist(x, y)
+        kernels = np.exp(-(pairs**2) / (2 * variance)).sum() * (2 if y is x else 1)
+        return kernels * variance ** (-6 / 2)  # up to a factor that cancels
+
+    own = [overlap(x, x, 2 * variance) for x in (t, h)]
+    cross = [2 * overlap(g, x, variance) for x in (t, h)]
+    value = math.log((own[1] + cross[0]) / (own[0] + cross[1]))
+    peer = genonset.audit(generated, training, held_out).peers["kernel_delta"]
+    assert peer.value == pytest.approx(value, rel=1e-6)
 
 
 def test_types_that_are_refused():

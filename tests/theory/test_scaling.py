@@ -175,6 +175,8 @@ def test_a_failing_collapse_is_told():
     k[::9] = m[::9] * 0.5  # the smallest size of every dimension sits at a half
     found = fit_scaling(d, n, k, m)
     assert found.inflation > 1
+    assert found.inflation == pytest.approx(found.deviance / found.degrees)
+    assert found.degrees == len(d) - 4
     assert "does not fit" in str(found)
 
 
