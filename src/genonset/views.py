@@ -574,6 +574,7 @@ def _is_mixture(x: Tensor, y: Tensor, rest: Tensor) -> bool:
 
 def _unexplained(x: Tensor, y: Tensor) -> float:
     """What the best filter of 3 x 3 pixels, with the square of y and an offset, leaves of x."""
+    y = y / 2.0 ** math.frexp(float(y.abs().max()))[1]  # y and its square are of one size
     around = unfold(pad(y[:, None], (1, 1, 1, 1), mode="replicate"), 3).transpose(1, 2)
     bent = y.flatten(1)[..., None] ** torch.tensor([0, 2])
     terms, values = torch.cat([around, bent], 2), x.flatten(1)[..., None]
