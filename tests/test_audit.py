@@ -254,8 +254,8 @@ def test_false_discoveries_by_enumeration(n_training, n_held_out):
 )
 def test_false_discoveries_of_exactly_a_tenth_are_allowed(n_mine, n_other, allowed):
     """Halves: v 2^-v is at most 1/2, so that V + 1/2 <= R / 10 decides."""
-    assert discoveries_allowed(n_mine, n_other, 30, 30) == allowed
-    assert not discoveries_allowed(n_mine, n_other, 30, 0)
+    assert discoveries_allowed(n_mine, n_other, 1.0) == allowed
+    assert not discoveries_allowed(n_mine, n_other, math.inf)
 
 
 def test_most_false_is_the_exact_bound():

@@ -29,8 +29,9 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 ROOT = Path(__file__).parents[1]
 TESTS = {
-    "estimates": "test_estimates test_nested test_verdict",
-    "labels": "test_estimates test_verdict laws/test_p_values test_audit",
+    "estimates": "test_estimates test_labels test_nested test_verdict",
+    "labels": "test_labels test_ties test_verdict laws/test_p_values test_audit",
+    "overlap": "test_ties",
     "peers": "test_peers test_audit",
     "neighbors": "test_neighbors test_views",
     "distances": "test_distances test_criteria laws/test_distances",
@@ -48,8 +49,8 @@ TESTS = {
     "published": "reference/test_published",
     "features": "test_features test_views test_audit",
     "views": "test_views test_audit",
-    "inputs": "test_audit test_verdict",
-    "verdict": "test_verdict test_audit end_to_end/test_audit_command",
+    "inputs": "test_inputs test_audit",
+    "verdict": "test_verdict test_ties test_audit end_to_end/test_audit_command",
 }
 """What is mutated, with the test files that concern it, the nearest first."""
 
