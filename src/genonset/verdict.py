@@ -25,18 +25,24 @@ A sample *is memorized* if it is much nearer to one distinct training point than
     (4)  d1 / d2 < gap,    gap = 1/3
 
 Equal points of a set are one distinct point. In the label tests equal points of the pool share
-their samples as evenly as whole numbers allow, what is left over going to them in a random order:
-twenty samples of a training image that occurs twenty times are evidence from twenty points, not
-from one. A sample equally far from two distinct points counts for the one that comes first in a
-fixed order of their coordinates, whatever its label.
+their samples in equal parts (in twelfths at the least, what is left over going to them in a random
+order): twenty samples of a training image that occurs twenty times are evidence from twenty
+points, not from one. Where points that stand in both sets were left out (`drop_overlap`), values
+are permuted in place of rows, `genonset.labels` says why.
+
+*Ties*: of the points whose distance is within 1e-9, relative, and the rounding of the numbers of
+the least one, the first in the order of their coordinates counts, whatever its label; so the same
+table in cents and in dollars has the same ties. Nothing ties with distance 0. Comparisons of
+distances below are meant up to the same rounding.
 
 The audit puts these together, names the samples, and says what it could have missed. *Which*
 samples: the scale (3) is fixed without the labels, so a point that was not copied, of which a
-sample is nevertheless within the scale, is a training point with probability n_T/N. Let R training
-and V held-out points (distinct, and in one set only) have a sample within the scale. The samples
+sample is nevertheless within the scale, is a training point with odds n_T/n_H, and one of k equal
+rows, all in one set, with these odds to the power k. Let R training and V held-out points
+(distinct, and in one set only) have a sample within the scale, of at most k rows each. The samples
 at the R points are flagged if `copying` rejects and
 
-    (6)  (V n_T/n_H + c) / R <= 1/10,    c = max_v v (n_T/N)^v
+    (6)  (V o + c) / R <= 1/10,    c = max_v v (o/(1 + o))^v,    o = (n_T/n_H)^k
 
 where c, 1/2 at equal sizes, is what chance puts beside no held-out point at all: the expected
 share of false ones among the flagged points is then below 1/10. With X hypergeometric, the number
@@ -49,7 +55,9 @@ the test says, and said to be no more than that. A sample at distance s has the 
 a sample being of the point of the pool that it is nearest to.
 *By chance*, a gap ratio is below `gap` with probability gap^k on data of intrinsic dimension k,
 whatever their number; k is estimated from the same ratios inside the pool, d2/d1 being Pareto with
-exponent k there. Where that is rarer than 1 in 100, a sample with
+exponent k there. Data have no density where more than one point in twenty repeats, or has its two
+nearest others equally far: there the level is that of held-out points, or of training points left
+out one at a time, which meet the same ties. Where chance is below 1 in 100, a sample with
 
     (8)  d1 / d2 < 1/3,    d1, d2 its distances to the two nearest distinct points of the pool
 
