@@ -14,7 +14,8 @@ from genonset.labels import Units, label_test, permutation_p_value, unit_test
 
 def units(training, stratum):
     training, stratum = np.array(training, bool), np.array(stratum)
-    return Units(of_row=np.arange(len(training)), training=training, stratum=stratum)
+    rows = np.arange(len(training))
+    return Units(of_row=rows, training=training, stratum=stratum, are_rows=False)
 
 
 def all_sums(sums, of):
@@ -105,6 +106,7 @@ def test_values_are_units_by_their_multiplicity():
     assert found.of_row.tolist() == [0, 0, 1, 2, 3, 2, 4]
     assert found.training.tolist() == [True, True, False, False, False]
     assert found.stratum.tolist() == [1, 0, 1, 0, 0]
+    assert not Units.values(np.array([2, 0, 1]), 2).are_rows, "values that do not repeat, too"
     assert Units.rows(5, 2).are_rows
     with pytest.raises(AssertionError):
         Units.values(np.array([0, 1, 1]), 2)

@@ -178,6 +178,31 @@ def test_an_audit_without_shared_points_names_rows_of_the_users_own_sets():
         assert distance == pytest.approx(float(evidence.to_training[i]), abs=1e-12)
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+def test_copies_are_found_where_one_point_was_shared(repeated):
+    """As if the shared rows had been deleted by hand; what is left may repeat or not."""
+    rng = np.random.default_rng(int(repeated))
+    both = rng.normal(size=(1, 4))
+    training, held_out = rng.normal(size=(100, 4)), rng.normal(size=(100, 4))
+    if repeated:
+        training[1], held_out[1] = training[0], held_out[0]
+    generated = np.concatenate([rng.normal(size=(60, 4)), training[10:30], both])
+    found = genonset.audit(
+        generated, np.concatenate([both, training]), np.concatenate([held_out, both]),
+        drop_overlap=True,
+    )  # fmt: skip
+    by_hand = genonset.audit(generated[:-1], training, held_out)
+    assert found.verdict == by_hand.verdict == "copying"
+    assert found.copying.near_training == by_hand.copying.near_training >= 20
+    if not repeated:
+        assert found.copying.p_value == pytest.approx(by_hand.copying.p_value, rel=1e-9)
+        assert found.train_bias.p_value == pytest.approx(by_hand.train_bias.p_value, rel=1e-9)
+    assert {f.index for f in found.copying.controlled} >= set(range(60, 80))
+    assert found.copying.identical == 21
+    assert found.copying.left_out == 1
+    assert not any("The -" in reason for reason in found.reasons), "no negative count"
+
+
 def test_innocent_samples_of_popular_points_are_not_accused():
     """The option once left popular points in the training set alone: p was 1e-18."""
     rng = np.random.default_rng(7)

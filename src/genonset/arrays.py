@@ -70,8 +70,9 @@ def read_array(path: str | Path, *, key: str | None = None, read_only: bool = Fa
         raise DataError(f"{quote(path)} {found}; arrays are read from {', '.join(readers)} files.")
     if suffix not in readers:
         raise DataError(
-            f"{quote(path)} ends in {suffix!r}; arrays are read from {', '.join(readers)} files. "
-            "Convert it with numpy.save('points.npy', array)."
+            f"{quote(path)} ends in {suffix!r}; arrays are read from {', '.join(readers)} files, "
+            "and for an audit tables from .csv, .tsv and .parquet files. Unpack or rename it, or "
+            "save the numbers with numpy.save('points.npy', array)."
         )
     read, write = readers[suffix]
     if path.stat().st_size == 0:

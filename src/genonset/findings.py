@@ -60,6 +60,7 @@ class Copying:
             have a near-duplicate.
         points_by_chance: how many of the R are expected by chance, the left side of (6) times R.
         identical: samples equal to a training point, number for number.
+        left_out: samples that the tests do not count, for they equal points of both sets.
         near_training, near_held_out: samples that are near-duplicates in either set, by the scale
             (3) or the gap ratio (8).
         scale: the distance (3).
@@ -80,6 +81,7 @@ class Copying:
     points_held_out: int | None
     points_by_chance: float | None
     identical: int
+    left_out: int = 0
     near_training: int
     near_held_out: int | None
     scale: float

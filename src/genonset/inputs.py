@@ -171,7 +171,14 @@ def _as_tensor(name: str, values: object) -> Tensor:
             f"{name}: {np.ma.count_masked(values)} of {values.size} values are masked. Fill them "
             "or leave these rows out: what is behind a mask is no data."
         )
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise DataError(
+            f"{name}: a {type(values).__name__} is not one array of numbers; accepted are arrays "
+            "or tensors of shape (n, *shape) and data frames. Of a Dataset or a list, stack the "
+            "data points first, without labels: torch.stack([item[0] for item in dataset])."
+        ) from error
     if array.dtype.kind not in "fiub":
         raise DataError(
             f"{name}: values of type {array.dtype} are not real numbers; accepted are arrays or "
@@ -205,9 +212,7 @@ def _narrowed(name: str, values: object) -> tuple[str, ...]:
     if not isinstance(values, np.ndarray) or values.dtype.kind != "f" or values.itemsize <= 8:
         return ()
     n = int(np.count_nonzero(values != values.astype(np.float64)))
-    words = (
-        f"{_spoken(name)}: {n} of {values.size} values of {values.dtype} were rounded to float64."
-    )
+    words = f"{n} of {values.size} values of {values.dtype} were rounded to float64."
     return (f"{_spoken(name)}: {words}",) if n else ()
 
 
@@ -285,7 +290,7 @@ def in_one_precision(sets: Mapping[str, Tensor]) -> Together:
         ]
         if decimals:
             reasons.append(f"to {decimals[0]} decimals, as {_spoken(decimals[1])} is written")
-        onto = _Through(tuple(types), decimals[0] if decimals else None)
+        onto = _Through(types=tuple(types), decimals=decimals[0] if decimals else None)
         words = f"rounded {' and '.join(reasons)}"
         found = {
             name: x if onto.keeps(x.dtype) else _rounded(name, x, onto, words)
@@ -298,7 +303,7 @@ def in_one_precision(sets: Mapping[str, Tensor]) -> Together:
     how = "was" if len(changed) == 1 else "were"
     notes = [f"{' and '.join(changed)} {how} {words}."] if changed else []
     for name in ("training", "held_out"):
-        if _differs(name, found, _Through((), 0)):
+        if _differs(name, found, _Through(decimals=0)):
             notes.append(
                 f"{_spoken(name)} holds whole numbers alone, the other real points do not: how a "
                 "number was rounded tells of which set it is, and the p-values with it. Round "
@@ -413,7 +418,7 @@ def _levels(points: Tensor, grid: _Grid) -> tuple[Tensor, float] | None:
     """Which of the 256 values (2) all points lie on, and the log chance of it; None if off it."""
     if not points.is_floating_point() and grid.steps != 1:
         return None
-    types = [None, *(t for t in _HALVES if _is_left_alone(points, _Through((t,))))]
+    types = [None, *(t for t in _HALVES if _is_left_alone(points, _Through(types=(t,))))]
     for t in types:
         seen = torch.zeros(256, dtype=torch.bool)
         if all(_on_grid(x, grid, t, seen) for x in _blocks(points)):
@@ -444,7 +449,7 @@ def _leeway(x: Tensor, grid: _Grid, t: torch.dtype | None) -> Tensor:
 # Number types ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Through:
     """Equation (6), after rounding to decimals where a set is of so many."""
 
@@ -478,7 +483,7 @@ def _is_of(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
     points = sets[name]
     if points.dtype is t:
         return True
-    onto = _Through((t,))
+    onto = _Through(types=(t,))
     if not (points.is_floating_point() and _is_left_alone(points, onto)):
         return False
     if t is torch.float32 or not _has_fractions(points):
@@ -489,7 +494,7 @@ def _is_of(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
 def _decimals(sets: Mapping[str, Tensor]) -> tuple[int, str] | None:
     """The decimals that one real set is of and the other is not, with that set."""
     for k, name in itertools.product(range(1, 7), ("training", "held_out")):
-        if _differs(name, sets, _Through((), k)) and _has_fractions(sets[name]):
+        if _differs(name, sets, _Through(decimals=k)) and _has_fractions(sets[name]):
             return k, name
     return None
 
@@ -606,8 +611,8 @@ def _how_to_convert(shapes: Sequence[tuple[int, ...]]) -> str:
         )
     if len({shape[-2:] for shape in shapes}) == 1 and all(len(s) >= 2 for s in shapes):
         return (
-            "Channels differ: make all grey with points.mean(1, keepdim=True), or all colour with "
-            "points.expand(-1, 3, -1, -1); for folders use --grey or --colour."
+            "Channels differ: average those of colour images, along their axis in your arrays, or "
+            "repeat grey ones three times; for folders use --grey or --colour."
         )
     return "Resize images, or select the same columns, so that all sets match."
 

@@ -44,22 +44,24 @@ class Units:
         of_row: for each row its unit.
         training: mask of the units that are training ones.
         stratum: for each unit its stratum, 0, 1, ...
+        are_rows: whether the units are the rows themselves, in their order, not values.
     """
 
     of_row: np.ndarray
     training: np.ndarray
     stratum: np.ndarray
-
-    @property
-    def are_rows(self) -> bool:
-        """Whether every row is a unit of its own."""
-        return len(self.of_row) == len(self.training)
+    are_rows: bool
 
     @classmethod
     def rows(cls, n: int, n_training: int) -> "Units":
         """Each of n rows a unit, the first n_training of them training ones, in one stratum."""
         rows = np.arange(n)
-        return cls(of_row=rows, training=rows < n_training, stratum=np.zeros(n, np.int64))
+        return cls(
+            of_row=rows,
+            training=rows < n_training,
+            stratum=np.zeros(n, np.int64),
+            are_rows=True,
+        )
 
     @classmethod
     def values(cls, member: np.ndarray, n_training: int) -> "Units":
@@ -73,7 +75,7 @@ class Units:
         mine = np.bincount(member[:n_training], minlength=len(sizes))
         assert ((mine == 0) | (mine == sizes)).all(), "a value is in both sets"
         _, stratum = np.unique(sizes, return_inverse=True)
-        return cls(of_row=member, training=mine > 0, stratum=stratum)
+        return cls(of_row=member, training=mine > 0, stratum=stratum, are_rows=False)
 
     def relabelled(self, rng: np.random.Generator) -> "Units":
         """The same units with random labels, as many training ones in every stratum."""

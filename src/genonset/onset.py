@@ -1182,7 +1182,7 @@ def curve_onset(
     if shares.shape != sizes.shape or not ((shares >= 0) & (shares <= 1)).all():
         raise DataError(
             f"One rate between 0 and 1 a size is needed, got {_listed(np.atleast_1d(shares))}. "
-            "Divide percentages by 100."
+            "Divide percentages by 100, and counts by their number of trials."
         )
     weights = np.ones(len(sizes)) if trials is None else _numbers("trials", trials)
     weights = np.broadcast_to(weights, sizes.shape) if weights.ndim == 0 else weights

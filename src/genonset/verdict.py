@@ -614,7 +614,7 @@ def audit(
     strength = search.power(evidence, significance, seed, curve=power)
     if kept is not None:
         evidence = kept.evidence(evidence)
-        copied = replace(copied, flagged=kept.flagged(copied.flagged))
+        copied = replace(copied, flagged=kept.flagged(copied.flagged), left_out=len(kept.left_out))
     copied = replace(copied, flagged=_with_identical(copied.flagged, search.equal, evidence))
     if views is not None and copied.flagged:
         copied = replace(copied, flagged=_with_changes(copied.flagged, rows, views))
@@ -644,7 +644,7 @@ def audit(
         ),
         notes=(
             *notes(facts, duplicates, held_out_copies),
-            *blind_spots(sets, features, robust),
+            *blind_spots(sets, features, robust, given["training"].columns),
             *shaped,
             *moved,
             *rounded,
@@ -711,6 +711,12 @@ def audit_files(
     paths = {"generated": generated, "training": training}
     if held_out is not None:
         paths["held_out"] = held_out
+    for name, path in paths.items():
+        if not isinstance(path, str | Path):
+            raise DataError(
+                f"{name}: audit_files takes paths of folders, arrays and tables, got "
+                f"{type(path).__name__}; genonset.audit takes arrays, tensors and data frames."
+            )
     folders = all(Path(path).is_dir() for path in paths.values())
     if resize is not None and not any(Path(path).is_dir() for path in paths.values()):
         raise ConfigError("resize, or --resize, is for folders of images; there is none here.")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -193,7 +193,7 @@ def naming(copied: Copying, significance: float) -> Iterator[str]:
             f"points{also}."
         )
     if not chosen and copied.near_training:
-        near = copied.near_training - copied.identical
+        near = copied.near_training - (copied.identical - copied.left_out)
         others = f"The {near} {'others ' * bool(alone)}that are near are not flagged"
         none = others if near else "None is flagged for being near"
         yield f"{none}: {_why_none(copied, significance)}."
@@ -243,8 +243,10 @@ UNSEEN = (
 )
 
 
-def blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iterator[str]:
-    """What these coordinates do not see."""
+def blind_spots(
+    sets: Mapping[str, Tensor], features: str, robust: bool, columns: Sequence[str] = ()
+) -> Iterator[str]:
+    """What these coordinates do not see; `columns` are the names of those of a table."""
     shape = tuple(sets["training"].shape[1:])
     if features == "pixels" and not robust and is_image(shape):
         yield UNSEEN
@@ -260,6 +262,8 @@ def blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iter
             'of their own are compared by --features standardized, features="standardized".'
         )
     constant = variance == 0
+    if features == "standardized":
+        yield from _other_units(sets["generated"], variance, columns)
     if features == "standardized" and bool(constant.any()):
         other = as_numbers(sets["generated"])[:, constant].double() != mean[constant]
         yield (
@@ -274,6 +278,26 @@ def blind_spots(sets: Mapping[str, Tensor], features: str, robust: bool) -> Iter
             "standardized, this noise of rounding weighs as much as any column: round them, or "
             "leave them out."
         )
+
+
+def _other_units(samples: Tensor, variance: Tensor, columns: Sequence[str]) -> Iterator[str]:
+    """Columns in which samples spread so differently that their unit may be another."""
+    own = datasets.moments(samples)[1]
+    ratio = (own / variance).sqrt().where((variance > 0) & (own > 0), 1.0)
+    far = ((ratio > OTHER_UNIT) | (ratio < 1 / OTHER_UNIT)).nonzero()[:, 0].tolist()
+    if far:
+        told = ", ".join(
+            f"{columns[k] if columns else f'column {k}'} {ratio[k]:.3g} times" for k in far[:5]
+        )
+        yield (
+            f"Samples spread very differently from the real points in {len(far)} columns ({told}"
+            f"{', ...' if len(far) > 5 else ''}): if they are in another unit there, copies are "
+            "not seen. Bring all sets into one unit."
+        )
+
+
+OTHER_UNIT = 8
+"""Ratio of spreads of a column beyond which a note asks for its unit."""
 
 
 def notes(facts: dict[str, Input], duplicates: Duplicates, held_out_copies: int) -> Iterator[str]:
