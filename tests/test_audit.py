@@ -604,7 +604,7 @@ def test_shapes_that_differ_are_told_how_to_convert():
     images = torch.rand(20, 3, 8, 3, dtype=torch.float64)  # either axis may be that of channels
     refused("points.permute(0, 3, 1, 2)", images, images.permute(0, 3, 1, 2))
     grey = torch.rand(20, 1, 8, 8, dtype=torch.float64)
-    refused("points.mean(1, keepdim=True)", grey, torch.rand(20, 3, 8, 8, dtype=torch.float64))
+    refused("average those of colour images", grey, torch.rand(20, 3, 8, 8, dtype=torch.float64))
     refused("Resize images", grey, torch.rand(20, 1, 16, 16, dtype=torch.float64))
 
 

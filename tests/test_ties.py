@@ -306,3 +306,77 @@ def test_labels_of_values_are_all_their_labellings():
     from genonset.labels import unit_test
 
     assert unit_test(sums, of).p_value == pytest.approx((np.array(every) >= observed).mean())
+
+
+# What stood in the way
+
+
+def test_rounded_numbers_of_many_points_do_not_overflow():
+    rng = np.random.default_rng(1)
+    sets = (np.round(rng.normal(size=(n, 2)), 2) for n in (30, 1200, 1200))
+    found = genonset.audit(*sets, n_permutations=99)
+    assert found.copying.p_value > 0.01
+    assert found.duplicates.overlap > 0
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e7])
+def test_a_large_constant_column_hides_no_near_copy(offset):
+    """Nor does a far outlier: rounding of one number is no matter of all pairs."""
+    rng = np.random.default_rng(1)
+    training, held_out = rng.normal(size=(100, 4)), rng.normal(size=(100, 4))
+    near = training[:15] + 0.01 * rng.normal(size=(15, 4))
+    generated = np.concatenate([near, rng.normal(size=(80, 4))])
+    sets = [
+        np.c_[x, np.full(len(x), offset)].astype("f4") for x in (generated, training, held_out)
+    ]
+    found = genonset.audit(*sets)
+    assert found.verdict == "copying"
+    assert {f.index for f in found.copying.flagged} == set(range(15))
+    sets[1][50, 0] += 1e6
+    assert genonset.audit(*sets, features="pixels").copying.p_value < 1e-3
+
+
+@pytest.mark.parametrize("features", ["lowpass", "pca:20"])
+def test_equal_images_are_equal_in_any_features(features):
+    """Products of matrices round a row as its place in the batch has it."""
+    rng = np.random.default_rng(3)
+    images = [rng.integers(0, 256, (n, 1, 15, 15)).astype("u1") for n in (31, 31, 20)]
+    training, held_out, other = images
+    training[-3:], held_out[-3:] = training[:3], held_out[:3]
+    shaken = training[:12] + rng.integers(-2, 3, (12, 1, 15, 15))
+    generated = np.concatenate([shaken.clip(0, 255).astype("u1"), other])
+    found = genonset.audit(generated, training, held_out, features=features)
+    assert found.copying.scale > 1e-3
+    assert {f.index for f in found.copying.flagged} == set(range(12))
+
+
+def test_a_training_point_that_occurs_hundreds_of_times_is_named_and_stops_no_audit():
+    rng = np.random.default_rng(4)
+    often = rng.normal(size=(1, 4))
+    training = np.concatenate([often.repeat(400, 0), rng.normal(size=(600, 4))])
+    generated = np.concatenate([often, training[500:560], rng.normal(size=(50, 4))])
+    found = genonset.audit(generated, training, rng.normal(size=(100, 4)))
+    assert found.copying.identical == 61
+    assert {f.index for f in found.copying.flagged} >= set(range(61))
+    assert 0 not in {f.index for f in found.copying.controlled}, "chance would have it there too"
+
+
+def test_no_single_point_left_of_training_names_by_identity_alone():
+    rng = np.random.default_rng(5)
+    pairs, shared = rng.normal(size=(50, 4)).repeat(2, 0), rng.normal(size=(3, 4))
+    found = genonset.audit(
+        np.concatenate([pairs[:10:2], rng.normal(size=(50, 4))]),
+        np.concatenate([pairs, shared]),
+        np.concatenate([rng.normal(size=(60, 4)), shared]),
+        drop_overlap=True,
+    )
+    assert not found.copying.controlled
+    assert found.copying.identical == len(found.copying.flagged) == 5
+
+
+def test_a_plan_is_of_the_points_that_are_left():
+    rng = np.random.default_rng(6)
+    training = rng.normal(size=(100, 4))
+    held_out = np.concatenate([training[:40], rng.normal(size=(10, 4))])
+    found = genonset.audit(rng.normal(size=(50, 4)), training, held_out, drop_overlap=True)
+    assert len(verdict.plan(found, shares=[0.2])) == 1

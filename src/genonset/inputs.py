@@ -532,7 +532,11 @@ def _differs(name: str, sets: Mapping[str, Tensor], onto: Callable[[Tensor], Ten
         return False
     changed = sum(int((onto(x).to(x.dtype) != x).any(1).sum()) for x in _blocks(other))
     n, n_mine = len(mine) + len(other), len(mine)
-    return math.comb(n - changed, n_mine) < 1e-3 * math.comb(n, n_mine)
+    if n - changed < n_mine:
+        return True
+    ends = n - changed, n - changed - n_mine, n, n - n_mine
+    left, rest, every, others = (math.lgamma(1 + k) for k in ends)
+    return left - rest - every + others < math.log(1e-3)
 
 
 # Equal points ------------------------------------------------------------------------------------
@@ -582,6 +586,27 @@ def equal_points(sets: Mapping[str, Tensor]) -> Equal:
         overlap=int((rows["training"][held_out] >= 0).sum()),
         generated=len(generated) - len(generated.unique()),
     )
+
+
+def as_first(rows: Mapping[str, Tensor], sets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Coordinates of points, those of points that are equal made equal.
+
+    A product of matrices rounds a row as its place in the batch has it, and equal points would be
+    distinct.
+    """
+    first, member = distinct(*(x.reshape(len(x), -1) for x in sets.values()))
+    source, sizes = first[member], [len(x) for x in sets.values()]
+    if len(first) == len(member):
+        return dict(rows)
+    starts = dict(zip(sets, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+    found = dict(rows)
+    for name, mine in zip(sets, source.split(sizes), strict=True):
+        own = torch.arange(starts[name], starts[name] + len(mine))
+        found[name] = rows[name].clone()
+        for other, start in starts.items():
+            here = (mine != own) & (mine >= start) & (mine < start + len(sets[other]))
+            found[name][here] = rows[other][mine[here] - start]
+    return found
 
 
 def _first_rows(member: Tensor, n_points: int) -> Tensor:

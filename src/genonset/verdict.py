@@ -114,6 +114,7 @@ from genonset.images import require_one_size
 from genonset.inputs import (
     Equal,
     Given,
+    as_first,
     as_loaded,
     as_numbers,
     as_sets,
@@ -139,7 +140,7 @@ from genonset.labels import (
 )
 from genonset.neighbors import Points, as_rows, distinct, first_rows, nearest
 from genonset.overlap import unshared
-from genonset.tensors import Vectors, extent, taken
+from genonset.tensors import Vectors, taken
 from genonset.views import Views
 from genonset.words import blind_spots, copies_searched, notes, reasons, sentence
 
@@ -218,14 +219,13 @@ class _Pool:
         for rows in member.split([len(x) for x in sets]):
             earliest = first_rows(rows, len(first))[rows] == torch.arange(len(rows))
             ranks.append(torch.where(earliest, rows, -1))
-        named = {str(k): x for k, x in enumerate(sets)}
         return cls(
             sets=sets,
             first=first,
             member=member,
             ranks=tuple(ranks),
             units=_units(member.numpy(), len(sets[0]), by_value),
-            slack=_slack(named, named) if slack is None else slack,
+            slack=_slack(*sets) if slack is None else slack,
             search=search,
         )
 
@@ -378,15 +378,12 @@ class _Pool:
         )
 
 
-def _precision(x: Tensor) -> float:
-    """Relative rounding of numbers: whole ones and those of half precision are what they are."""
-    return torch.finfo(torch.float32 if x.dtype == torch.float32 else torch.float64).eps
-
-
-def _slack(sets: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> float:
-    """What rounding of the numbers of these sets can do to distances of what is seen of them."""
-    largest = max(abs(end) for name in seen if name != "generated" for end in extent(seen[name]))
-    return 4 * max(map(_precision, sets.values())) * largest
+def _slack(*sets: Tensor) -> float:
+    """What rounding of coordinates in float64 can do to distances; constant ones do nothing."""
+    ends = [torch.stack(block.aminmax(dim=0)) for x in sets for block in datasets.blocks(x)]
+    low, high = torch.stack(ends).amin(0)[0], torch.stack(ends).amax(0)[1]
+    largest = torch.maximum(low.abs(), high.abs())[low < high]
+    return 4 * torch.finfo(torch.float64).eps * float(largest.max()) if len(largest) else 0.0
 
 
 def _units(member: np.ndarray, n_training: int, by_value: bool) -> Units:
@@ -596,6 +593,8 @@ def audit(
     views = _views(sets, features) if robust else None
     seen = sets if views else represent(sets, features)
     rows = {name: as_numbers(points) for name, points in seen.items()}
+    if seen is not sets and features != "pixels":
+        rows = as_first(rows, sets)
     kept = unshared(rows) if drop_overlap else None
     search = _Search.of(
         rows if kept is None else {name: taken(rows[name], i) for name, i in kept.rows.items()},
@@ -603,7 +602,9 @@ def audit(
         equal=equal_points(sets),
         search=nearest if views is None else views.nearest,
         by_value=kept is not None,
-        slack=_slack(sets, {n: views.onto(x) for n, x in sets.items()} if views else rows),
+        slack=_slack(
+            *(views.onto(x) if views else rows[n] for n, x in sets.items() if n != "generated")
+        ),
     )
     copied, bias = (
         search.copying(significance, n_permutations, seed),
@@ -980,7 +981,7 @@ class _Search:
             p_value = self.pool.test(where[near], len(near), n_permutations, seed).p_value
             near_held_out = int((near & self.in_held_out[where]).sum())
             if p_value <= significance * ROUNDING and discoveries_allowed(*hits[:3]):
-                controlled = near & (self.in_training & ~self.in_held_out)[where]
+                controlled = near & (self.in_training & self.judged)[where]
                 at_least = hits[0] - most_false(*hits)
         samples, control = self.gap_shares()
         near_training = int((near & self.in_training[where]).sum())
@@ -1047,16 +1048,39 @@ class _Search:
         return keep.fill_(False).index_fill_(0, torch.from_numpy(first), True)
 
     def _hits(self, near: Tensor, where: Tensor) -> tuple[int, int, float, int]:
-        """R and V of (6), and the numbers of points they are among."""
-        mine = self.in_training & ~self.in_held_out
-        other = self.in_held_out & ~self.in_training
-        hit = torch.zeros_like(mine).index_fill_(0, where[near], True)
-        return (
-            int((hit & mine).sum()),
-            int((hit & other).sum()),
-            self._odds(hit & (mine | other)),
-            int((mine | other).sum()),
-        )
+        """R and V of (6), the largest odds, and the number of points they are among."""
+        judged, odds = self.judged, self._row_odds
+        hit = torch.zeros_like(judged).index_fill_(0, where[near], True) & judged
+        if 1 < odds < math.inf and bool(hit.any()):
+            odds **= int(torch.bincount(self.points.member)[hit].max())
+        n_mine = int((hit & self.in_training).sum())
+        return n_mine, int(hit.sum()) - n_mine, odds, int(judged.sum())
+
+    @functools.cached_property
+    def judged(self) -> Tensor:
+        """Mask of the points that (6) can judge: in one set only, where chance could have had it.
+
+        A row is a training one with odds o, a point of k rows with o^k: above 20, that it is one
+        says nothing.
+        """
+        alone = self.in_training ^ self.in_held_out
+        if self._row_odds <= 1:
+            return alone
+        most = max(1, int(math.log(20) / math.log(self._row_odds)))
+        return alone & (torch.bincount(self.points.member) <= most)
+
+    @property
+    def _row_odds(self) -> float:
+        """The odds that a row is a training one; of rows that are alone where shared ones went."""
+        if self.pool is None:
+            return math.inf
+        n_mine, n_other = self.pool.n_training, len(self.rows["held_out"])
+        if not self.pool.units.are_rows:
+            single = torch.bincount(self.pool.member) == 1
+            n_mine, n_other = (
+                int((of & single).sum()) for of in (self.in_training, self.in_held_out)
+            )
+        return n_mine / n_other if n_mine and n_other else math.inf
 
     def _flagged(self, controlled: Tensor) -> tuple[Flagged, ...]:
         """The samples of (6) with the p-values of (7)."""
@@ -1075,25 +1099,6 @@ class _Search:
             )
             for i in chosen
         )
-
-    def _odds(self, points: Tensor) -> float:
-        """The largest odds that one of these points, in one set only, is a training point.
-
-        A row is a training one with odds o, a point of k rows with o^k. Where shared points were
-        left out, o is measured on what is left of the points of one row.
-        """
-        if self.pool is None:
-            return math.inf
-        sizes = torch.bincount(self.pool.member)
-        n_mine, n_other = self.pool.n_training, len(self.rows["held_out"])
-        if not self.pool.units.are_rows:
-            n_mine, n_other = (
-                int((of & (sizes == 1)).sum()) for of in (self.in_training, self.in_held_out)
-            )
-        if not n_other:
-            return math.inf
-        largest = sizes[points].max() if bool(points.any()) else 1
-        return (n_mine / n_other) ** int(largest if n_mine > n_other else 1)
 
     def sample_p_values(self, distances: Tensor) -> Tensor:
         """Equation (7) for each sample at its distance."""
@@ -1415,8 +1420,8 @@ class _Planted:
     ) -> float:
         """Probability that `copying` finds planted copies, each sample one with prob. `share`.
 
-        Each trial labels the units at random, takes Poisson counts around the samples that were
-        near, so that real copies among them favour no label, and adds copies of random training
+        Each trial labels the units at random, keeps a part of the samples that were near, so that
+        real copies among them favour no label, and adds copies of random training
         rows, each near enough to count for its point: equal rows share it, as in the audit.
         Without background and without equal rows it is (5).
 
@@ -1437,20 +1442,21 @@ class _Planted:
             )
         names = "planted copies", n_generated, n_training, n_rows, repr(share)
         rng = np.random.default_rng(seeds.derive(self.seed, *names))
-        rate = self.background * ((1 - share) * n_generated / (n_seen or n_generated))
+        part = (1 - share) * n_generated / (n_seen or n_generated)
         hits = 0
         for _ in range(n_trials):
-            units, member, rates = self.units, self.member, rate
+            units, member, seen = self.units, self.member, self.background
             if n_rows != len(member):
                 drawn = member[rng.integers(len(member), size=n_rows)]
-                rates, member = (rate, drawn) if repeats else (rate[drawn], np.arange(n_rows))
+                seen, member = (seen, drawn) if repeats else (seen[drawn], np.arange(n_rows))
             if n_rows != len(self.member) or units.are_rows:
                 labels = rng.permutation(n_rows) < n_training
                 units = replace(Units.rows(n_rows, n_training), training=labels)
             else:
                 units = units.relabelled(rng)
             mine = np.flatnonzero(units.training[units.of_row])
-            counts = rng.poisson(rates)
+            # what was seen is Poisson by itself: part of it is, too, and more has to be drawn
+            counts = rng.binomial(seen, part) if part <= 1 else rng.poisson(part * seen)
             copied = member[mine[rng.integers(len(mine), size=rng.binomial(n_generated, share))]]
             counts += np.bincount(copied, minlength=len(counts))
             if units.are_rows:
@@ -1484,10 +1490,12 @@ def plan(
             "A plan needs a held-out set: without one no number of samples tells copies from "
             "dense data. Train on a random half and pass the other half as --held-out."
         )
-    m, n_training = verdict.inputs["generated"].n, verdict.inputs["training"].n
     planted = _Planted.beside(
         verdict.evidence, verdict.settings["significance"], verdict.settings["seed"]
     )
+    units = planted.units
+    m = verdict.inputs["generated"].n - verdict.copying.left_out
+    n_training = int(units.training[units.of_row].sum())
     return tuple(
         Plan(
             share=share,
