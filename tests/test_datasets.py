@@ -629,12 +629,6 @@ def test_pickles_are_not_read_as_anything(tmp_path):
             datasets.read(tmp_path / name)
 
 
-def test_matches_are_equal_rows_whatever_the_type():
-    points = torch.tensor([[1.0, 0.0], [2.0, 2.0], [-0.0, 3.0]])
-    others = torch.tensor([[0, 3], [1, 0]])
-    assert datasets.matches(points, others).tolist() == [True, False, True]
-
-
 @pytest.mark.parametrize("unit", [1.0, 2.0**-500, 2.0**300])
 def test_moments_know_what_is_constant(unit):
     """A column of 14.62 has a rounded variance above 0, and one of 1 and 1 + 2^-52 must not."""

@@ -254,14 +254,6 @@ def test_tiff_is_read_as_a_viewer_shows_it(tmp_path, channels, photometric, show
     np.testing.assert_array_equal(levels_of(read_images(tmp_path)), expected.transpose(0, 3, 1, 2))
 
 
-def test_what_comes_from_levels_is_marked(tmp_path):
-    save(tmp_path, "0.png", grey(0))
-    save(tmp_path, "1.png", grey(1))
-    np.save(tmp_path / "x.npy", np.zeros((2, 4, 6), dtype=np.float32))
-    assert datasets.read(tmp_path).levels
-    assert not datasets.read(tmp_path / "x.npy").levels
-
-
 # Transparency
 
 

@@ -27,7 +27,6 @@ class Loaded:
         columns: of a table; empty for other kinds.
         skipped: files that were left out on request, with the reason.
         notes: what a reader must know of how the points were read, a sentence each.
-        levels: whether every number comes from one of 256 levels, as in 8-bit images.
     """
 
     kind: str
@@ -36,7 +35,6 @@ class Loaded:
     columns: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    levels: bool = False
 
 
 def read_array(path: str | Path, *, key: str | None = None, read_only: bool = False) -> Tensor:

@@ -475,16 +475,6 @@ def read_sets(
     })  # fmt: skip
 
 
-def matches(points: Tensor, others: Tensor) -> Tensor:
-    """Mask of the points that equal one of the others.
-
-    >>> matches(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [3.0]])).tolist()
-    [False, True]
-    """
-    known = set(_digests(others))
-    return torch.tensor([digest in known for digest in _digests(points)])
-
-
 # Units -------------------------------------------------------------------------------------------
 
 _CONVENTIONS = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0), "0..255": (0.0, 255.0)}

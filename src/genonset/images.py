@@ -134,7 +134,6 @@ def read_named_images(
         names=tuple(printable(file.relative_to(folder).as_posix()) for file in found),
         skipped=tuple(line.strip() for line in unreadable),
         notes=(*left_out, *_notes(found, resize)),
-        levels=True,
     )
 
 

@@ -62,7 +62,7 @@ from genonset.arrays import Loaded
 from genonset.errors import DataError
 from genonset.features import is_image
 from genonset.findings import Input
-from genonset.neighbors import distinct
+from genonset.neighbors import distinct, first_rows
 from genonset.tables import from_frame, is_frame, match_columns
 from genonset.tensors import extent, from_array, parts, short
 
@@ -575,7 +575,7 @@ def equal_points(sets: Mapping[str, Tensor]) -> Equal:
     """Equal points inside the sets and between them; `sets` as `in_one_precision` returns them."""
     first, member = distinct(*(x.reshape(len(x), -1) for x in sets.values()))
     places = dict(zip(sets, member.split([len(x) for x in sets.values()]), strict=True))
-    rows = {name: _first_rows(place, len(first)) for name, place in places.items()}
+    rows = {name: _row_or_none(place, len(first)) for name, place in places.items()}
     generated, training = places["generated"], places["training"]
     held_out = places.get("held_out", training[:0])
     nowhere = torch.full_like(generated, -1)
@@ -586,6 +586,12 @@ def equal_points(sets: Mapping[str, Tensor]) -> Equal:
         overlap=int((rows["training"][held_out] >= 0).sum()),
         generated=len(generated) - len(generated.unique()),
     )
+
+
+def _row_or_none(member: Tensor, n_points: int) -> Tensor:
+    """For each distinct point the first row that is of it; -1 if none is."""
+    first = first_rows(member, n_points)
+    return torch.where(first < len(member), first, -1)
 
 
 def as_first(rows: Mapping[str, Tensor], sets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -607,13 +613,6 @@ def as_first(rows: Mapping[str, Tensor], sets: Mapping[str, Tensor]) -> dict[str
             here = (mine != own) & (mine >= start) & (mine < start + len(sets[other]))
             found[name][here] = rows[other][mine[here] - start]
     return found
-
-
-def _first_rows(member: Tensor, n_points: int) -> Tensor:
-    """For each distinct point the first row that is of it; -1 if none is."""
-    last = len(member)
-    first = torch.full((n_points,), last).scatter_reduce_(0, member, torch.arange(last), "amin")
-    return torch.where(first < last, first, -1)
 
 
 # Facts -------------------------------------------------------------------------------------------
