@@ -507,6 +507,17 @@ def test_longer_types_become_float64_and_it_is_said():
     assert notes == ("generated: 2 of 8 values of float128 were rounded to float64.",)
 
 
+def test_decimals_that_were_float32_before_are_decimals():
+    """Two decimals in float32, given as float64, beside a held-out set that was not rounded."""
+    rng = np.random.default_rng(0)
+    written = [np.round(rng.normal(size=(60, 1)), 2).astype("f4").astype("f8") for _ in range(2)]
+    found, notes = brought(*written, rng.normal(size=(60, 1)))
+    assert any("2 decimals" in note for note in notes)
+    for x in found.values():
+        decimals = np.round(x.double().numpy() * 100) / 100
+        np.testing.assert_array_equal(decimals.astype("f4"), x.float().numpy())
+
+
 # Equal points ------------------------------------------------------------------------------------
 
 

@@ -283,7 +283,8 @@ def in_one_precision(sets: Mapping[str, Tensor]) -> Together:
         words = f"rounded to the 256 levels {grid.words} that the real sets lie on"
         found = {name: _rounded(name, x, grid, words) for name, x in sets.items()}
     else:
-        types, decimals = _types(sets), _decimals(sets)
+        types = _types(sets)
+        decimals = _decimals(sets, tuple(types))
         reasons = [
             f"through {short(t)}, which holds all values of {' and '.join(map(_spoken, names))}"
             for t, names in types.items()
@@ -491,10 +492,19 @@ def _is_of(name: str, sets: Mapping[str, Tensor], t: torch.dtype) -> bool:
     return _evidence(points, _BITS[t]) >= 20 or _differs(name, sets, onto)
 
 
-def _decimals(sets: Mapping[str, Tensor]) -> tuple[int, str] | None:
-    """The decimals that one real set is of and the other is not, with that set."""
-    for k, name in itertools.product(range(1, 7), ("training", "held_out")):
-        if _differs(name, sets, _Through(decimals=k)) and _has_fractions(sets[name]):
+def _decimals(
+    sets: Mapping[str, Tensor], types: tuple[torch.dtype, ...]
+) -> tuple[int, str] | None:
+    """The decimals that one real set is of and the other is not, in these types; with that set."""
+    through = _Through(types=types)
+    real = {
+        name: x if through.keeps(x.dtype) else through(x)
+        for name, x in sets.items()
+        if name != "generated"
+    }
+    for k, name in itertools.product(range(1, 7), real):
+        of = _Through(types=types, decimals=k)
+        if _differs(name, real, of) and _has_fractions(real[name]):
             return k, name
     return None
 
