@@ -1113,10 +1113,10 @@ class _Search:
         if self.pool is None:
             return TrainBias(**dict.fromkeys(f.name for f in fields(TrainBias)))
         _, where = self.nearer
-        sums, units = self.pool.sums(where), self.pool.units
-        test = self.pool.test(where, len(where), n_permutations, seed)
-        sums = sums / self.pool.parts
-        low, high = share_interval(sums[units.training], sums[~units.training])
+        sums, units, parts = self.pool.sums(where), self.pool.units, self.pool.parts
+        test = unit_test(sums, units, parts=parts, n_permutations=n_permutations, seed=seed)
+        counts = sums / parts
+        low, high = share_interval(counts[units.training], counts[~units.training])
         return TrainBias(
             p_value=test.p_value,
             share=test.share,
